@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/gofrs/flock"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/glustervol/glustervol/gluster"
+	"github.com/glustervol/glustervol/mount"
+	"github.com/glustervol/glustervol/plugin"
+	"github.com/glustervol/glustervol/volume"
+)
+
+// serveOptions are the flags of serve.
+type serveOptions struct {
+	pluginSocket string
+	adminSocket  string
+	group        string
+	runDir       string
+	stateDir     string
+	logDir       string
+	logLevel     slog.Level
+	logFormat    string
+	linger       time.Duration
+	glusterfs    string
+	stores       []gluster.Address
+}
+
+// storeVariable names the stores when serve is called without arguments.
+const storeVariable = "GLUSTERVOL_STORE"
+
+func newServeCommand(o *options) *cobra.Command {
+	var s serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve [STORE...]",
+		Short: "Run the driver",
+		Long: `Run the driver, for dockerd and for the other commands. A STORE is written as
+mount.glusterfs writes it, SERVER[,SERVER...]:/VOLUME[/DIRECTORY]; the first is
+the default. Without arguments the stores come from $` + storeVariable + `,
+separated by spaces.
+
+The driver may be stopped and started again under running containers: the
+Gluster clients that they use stay, and the next driver takes them over.`,
+		Example: `  glustervol serve gfs1,gfs2,gfs3:/gv0`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = strings.Fields(os.Getenv(storeVariable))
+			}
+			if err := s.parse(args); err != nil {
+				return usageError{err}
+			}
+			s.adminSocket = o.socket
+			log := s.logger(o)
+			return serve(cmd.Context(), s, log)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.pluginSocket, "plugin-socket", "/run/docker/plugins/glustervol.sock", "where dockerd finds the driver; its name is the driver's `socket`")
+	f.StringVar(&s.group, "group", "", "a `group` that may use the plugin socket besides root")
+	f.StringVar(&s.runDir, "run-dir", "/run/glustervol", "`directory` for mounts and what is lost at a reboot")
+	f.StringVar(&s.stateDir, "state-dir", "/var/lib/glustervol", "`directory` for what is kept over a reboot")
+	f.StringVar(&s.logDir, "log-dir", "/var/log/glustervol", "`directory` for the logs of the Gluster clients")
+	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "log from this `level` on: debug, info, warn or error")
+	f.StringVar(&s.logFormat, "log-format", "text", "log as `text` (key=value) or json")
+	f.DurationVar(&s.linger, "linger", 10*time.Second, "how `long` to keep a Gluster client that nobody uses")
+	f.StringVar(&s.glusterfs, "glusterfs", "glusterfs", "the Gluster client `program`")
+	return cmd
+}
+
+// parse checks the flags and reads the stores.
+func (s *serveOptions) parse(stores []string) error {
+	if len(stores) == 0 {
+		return fmt.Errorf("no store is given; name one, such as 'glustervol serve gfs1,gfs2,gfs3:/gv0', or set %s", storeVariable)
+	}
+	for _, text := range stores {
+		address, err := gluster.ParseAddress(text)
+		if err != nil {
+			return err
+		}
+		s.stores = append(s.stores, address)
+	}
+	if s.logFormat != "text" && s.logFormat != "json" {
+		return fmt.Errorf("--log-format is text or json, not %q", s.logFormat)
+	}
+	if s.linger < 0 {
+		return fmt.Errorf("--linger is a time, such as 10s, not %s", s.linger)
+	}
+	for flag, dir := range map[string]string{"run-dir": s.runDir, "state-dir": s.stateDir, "log-dir": s.logDir} {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("--%s is an absolute path, not %q", flag, dir)
+		}
+	}
+	return nil
+}
+
+func (s *serveOptions) logger(o *options) *slog.Logger {
+	handler := &slog.HandlerOptions{Level: s.logLevel}
+	if s.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(o.stderr, handler))
+	}
+	return slog.New(slog.NewTextHandler(o.stderr, handler))
+}
+
+// serve runs the driver until ctx is done.
+func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
+	if os.Getuid() != 0 {
+		return errors.New("the driver mounts file systems, which takes root")
+	}
+	unix.Umask(0o022)
+	runDir, unlock, err := lockRunDir(s.runDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s.runDir = runDir
+
+	// The sockets first: dockerd waits for them when it starts, and answers
+	// come as soon as what is below is ready.
+	dockerListener, err := s.listenDocker()
+	if err != nil {
+		return err
+	}
+	adminListener, err := plugin.Listen(s.adminSocket, -1)
+	if err != nil {
+		return errors.Join(err, dockerListener.Close())
+	}
+	clients := mount.NewClients(mount.Config{
+		RunDir: filepath.Join(s.runDir, "clients"), LogDir: s.logDir, Binary: s.glusterfs, Linger: s.linger, Log: log,
+	})
+	manager, node, err := s.newManager(clients, log)
+	if err != nil {
+		return errors.Join(err, dockerListener.Close(), adminListener.Close())
+	}
+
+	docker := plugin.NewDocker(manager, log)
+	admin := plugin.NewAdmin(manager, func() plugin.Info {
+		return plugin.Info{Version: version, Node: node, PID: os.Getpid(), Socket: s.pluginSocket, Stores: manager.Stores(), Clients: clients.List()}
+	}, log)
+	failed := make(chan error, 2)
+	go func() { failed <- docker.Serve(dockerListener) }()
+	go func() { failed <- admin.Serve(adminListener) }()
+	background, stop := context.WithCancel(ctx)
+	defer stop()
+	stopped := make(chan struct{})
+	go func() {
+		manager.Run(background)
+		close(stopped)
+	}()
+	go rotateLogs(background, clients)
+	log.Info("driver serves", "version", version, "node", node.ID, "socket", s.pluginSocket, "stores", storeNames(s.stores))
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("systemd cannot be told that the driver is ready", "err", err)
+	}
+
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("socket failed: %w", err)
+	}
+	stop()
+	err = errors.Join(err, dockerListener.Close(), admin.Close(), ignoreClosed(adminListener.Close()))
+	<-stopped
+	return errors.Join(err, shutDown(docker, manager, clients, log))
+}
+
+// shutDownTime bounds a stop; systemd's own limit is 90 s.
+const shutDownTime = 30 * time.Second
+
+// shutDown lets requests under way end, and the clients that nobody uses.
+func shutDown(docker *plugin.Docker, manager *volume.Manager, clients *mount.Clients, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutDownTime)
+	defer cancel()
+	docker.Wait(ctx)
+	err := errors.Join(manager.Close(), clients.Close(ctx))
+	for _, c := range clients.List() {
+		log.Info("client left for the next driver", "client", c.Key, "pid", c.PID, "users", c.Users)
+	}
+	log.Info("driver stopped")
+	return err
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// lockRunDir makes the run directory, and it this driver's alone. It returns
+// its path without symlinks, as the kernel's mount table has it.
+func lockRunDir(dir string) (real string, unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return "", nil, err
+	}
+	if real, err = filepath.EvalSymlinks(dir); err != nil {
+		return "", nil, err
+	}
+	lock := flock.New(filepath.Join(real, "lock"))
+	locked, err := lock.TryLock()
+	if err != nil {
+		return "", nil, err
+	}
+	if !locked {
+		return "", nil, fmt.Errorf("another driver uses %s; stop it first, or give this one another --run-dir", dir)
+	}
+	return real, func() { _ = lock.Unlock() }, nil
+}
+
+// listenDocker takes the plugin socket from systemd, or opens it.
+func (s *serveOptions) listenDocker() (net.Listener, error) {
+	given, err := activation.Listeners()
+	if err != nil {
+		return nil, err
+	}
+	if len(given) == 1 && given[0] != nil {
+		return given[0], nil
+	}
+	if len(given) > 1 {
+		return nil, fmt.Errorf("systemd hands over %d sockets; the driver takes one", len(given))
+	}
+	gid := -1
+	if s.group != "" {
+		if gid, err = groupID(s.group); err != nil {
+			return nil, err
+		}
+	}
+	return plugin.Listen(s.pluginSocket, gid)
+}
+
+func groupID(name string) (int, error) {
+	group, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, fmt.Errorf("--group: %w", err)
+	}
+	return strconv.Atoi(group.Gid)
+}
+
+// newManager adopts the clients of an earlier driver and goes on with its volumes.
+func (s *serveOptions) newManager(clients *mount.Clients, log *slog.Logger) (*volume.Manager, volume.Node, error) {
+	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
+		return nil, volume.Node{}, err
+	}
+	node, err := volume.ThisNode(s.stateDir)
+	if err != nil {
+		return nil, volume.Node{}, err
+	}
+	if err := clients.Adopt(); err != nil {
+		log.Error("client cannot be adopted", "err", err)
+	}
+	manager, err := volume.New(volume.Config{
+		Stores: s.stores, Node: node, RunDir: s.runDir, StateDir: s.stateDir,
+		OpenControl: volume.FUSEControl(clients), Clients: clients, Log: log,
+	})
+	clients.EndIdle()
+	return manager, node, err
+}
+
+// rotatePause is how often the sizes of the client logs are looked at.
+const rotatePause = time.Minute
+
+func rotateLogs(ctx context.Context, clients *mount.Clients) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rotatePause):
+			clients.RotateLogs()
+		}
+	}
+}
+
+func storeNames(stores []gluster.Address) string {
+	names := make([]string, 0, len(stores))
+	for _, s := range stores {
+		names = append(names, s.String())
+	}
+	return strings.Join(names, " ")
+}

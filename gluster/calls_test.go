@@ -1,0 +1,74 @@
+package gluster
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestCallHangs has a store hang under a thousand calls: each leaves at its
+// deadline, a bounded number is left behind, and all goes on when the store does.
+func TestCallHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const patience = time.Minute
+		c := newCalls()
+		answer := make(chan struct{})
+		before := runtime.NumGoroutine()
+		for range 1000 {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			start := time.Now()
+			err := do(ctx, c, "mkdir", "a/b", func() error { <-answer; return nil })
+			cancel()
+			wantNoAnswer(t, err)
+			if waited := time.Since(start); waited != patience {
+				t.Fatalf("left after %s, want %s", waited, patience)
+			}
+		}
+		if n := runtime.NumGoroutine() - before; n > maxCalls {
+			t.Errorf("%d goroutines are left behind, want at most %d", n, maxCalls)
+		}
+		close(answer)
+		for i := range 2 * maxCalls {
+			got, err := call(t.Context(), c, "read", "a", func() (int, error) { return i, nil })
+			if err != nil || got != i {
+				t.Fatalf("after the hang: %d, %v; want %d", got, err, i)
+			}
+		}
+	})
+}
+
+func TestCallAfterItsDeadline(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 { // a free slot must not win over the deadline, not even by chance
+		err := do(ctx, newCalls(), "mkdir", "a/b", func() error {
+			t.Error("the call was made")
+			return nil
+		})
+		if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, context.Canceled) {
+			t.Fatalf("error %v", err)
+		}
+	}
+}
+
+func TestCallFails(t *testing.T) {
+	err := do(t.Context(), newCalls(), "mkdir", "a/b", func() error { return fs.ErrExist })
+	if !errors.Is(err, fs.ErrExist) || errors.Is(err, ErrNoAnswer) {
+		t.Errorf("error %v, want the call's own", err)
+	}
+}
+
+func wantNoAnswer(t *testing.T, err error) {
+	t.Helper()
+	var pathErr *fs.PathError
+	if !errors.As(err, &pathErr) || pathErr.Op != "mkdir" || pathErr.Path != "a/b" {
+		t.Fatalf("error %v does not name the operation", err)
+	}
+	if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("error %v, want %v", err, ErrNoAnswer)
+	}
+}

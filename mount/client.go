@@ -1,0 +1,314 @@
+package mount
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Client is a glusterfs process of this node and its mount. It lives in a
+// directory of its own below the driver's run directory:
+//
+//	source.json   what it mounts, for the driver that adopts it
+//	mnt           where it mounts it
+type Client struct {
+	source  Source
+	dir     string
+	logFile string
+	binary  string
+
+	// busy is held while the client is started or ended; a channel, so that
+	// who waits for it can leave.
+	busy chan struct{}
+	// slots bound the threads that a hung mount can hold.
+	slots chan struct{}
+	// running is the process, or nil.
+	running atomic.Pointer[process]
+	// device is the mount's st_dev, with which VerifyDir recognises it.
+	device atomic.Uint64
+}
+
+// maxCalls is how many system calls on one mount run at once.
+const maxCalls = 16
+
+var (
+	// ErrDead is in the chain of an error about a client that has ended, or
+	// whose mount was taken away.
+	ErrDead = errors.New("the Gluster client of this mount is dead")
+	// ErrHung is in the chain of an error about a client that does not answer.
+	ErrHung = errors.New("the Gluster client did not answer in time")
+)
+
+func newClient(source Source, dir, logDir, binary string) *Client {
+	return &Client{
+		source:  source,
+		dir:     dir,
+		logFile: filepath.Join(logDir, filepath.Base(dir)+".log"),
+		binary:  binary,
+		busy:    make(chan struct{}, 1),
+		slots:   make(chan struct{}, maxCalls),
+	}
+}
+
+// Path is where the client's mount is, whether it is there or not.
+func (c *Client) Path() string { return filepath.Join(c.dir, "mnt") }
+
+// PID is the client's process id, or 0 when none runs.
+func (c *Client) PID() int {
+	if p := c.running.Load(); p.alive() {
+		return p.pid
+	}
+	return 0
+}
+
+// LogFile is where the client logs to.
+func (c *Client) LogFile() string { return c.logFile }
+
+// ensure starts the client unless its process runs and its mount is in place.
+// It returns the process that it has started, nil if none.
+func (c *Client) ensure(ctx context.Context) (started *process, err error) {
+	if err := c.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer c.unlock()
+	if c.running.Load().alive() && c.mounted() {
+		return nil, nil
+	}
+	if err := c.detach(); err != nil {
+		return nil, &fs.PathError{Op: "unmount", Path: c.Path(), Err: err}
+	}
+	return c.start(ctx)
+}
+
+func (c *Client) lock(ctx context.Context) error {
+	select {
+	case c.busy <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("mount %s: another mount of it has not finished: %w", c.source, context.Cause(ctx))
+	}
+}
+
+func (c *Client) unlock() { <-c.busy }
+
+// start runs glusterfs and returns when its mount answers. If it does not, no
+// process and no mount is left, and the error is a *StartError.
+func (c *Client) start(ctx context.Context) (*process, error) {
+	if err := c.prepare(); err != nil {
+		return nil, err
+	}
+	source := c.source
+	source.Servers = answeringFirst(ctx, source.Servers)
+	logStart := fileSize(c.logFile)
+	p, err := startProcess(c.binary, source.args(c.Path(), c.logFile))
+	if err != nil {
+		return nil, &StartError{Source: c.source, Hint: "Gluster's client cannot be run on this node; install glusterfs-client or glusterfs-fuse", Err: err}
+	}
+	c.running.Store(p)
+	if err := c.awaitMount(ctx, p); err != nil {
+		c.kill(p)
+		return nil, newStartError(c.source, err, c.logFile, logStart)
+	}
+	return p, nil
+}
+
+// prepare makes the client's directory, with what an adopter has to know in it.
+func (c *Client) prepare() error {
+	for _, dir := range []string{c.Path(), filepath.Dir(c.logFile)} {
+		// Not for other users: on the mount lie the files of all volumes.
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	data, err := json.Marshal(c.source)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(c.dir, "source.json")
+	if err := os.WriteFile(file+".tmp", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(file+".tmp", file)
+}
+
+// awaitMount returns when p has mounted and the mount's root answers.
+func (c *Client) awaitMount(ctx context.Context, p *process) error {
+	device, err := awaitTable(ctx, c.Path(), p.exited)
+	if err != nil {
+		return err
+	}
+	c.device.Store(device)
+	_, err = c.VerifyDir(ctx, ".")
+	return err
+}
+
+// VerifyDir returns the path of a directory on the mount, given relative to its
+// root, after it has seen that the mount is there, is this client's, is alive,
+// and that no symlink lies on the way. Errors match ErrDead, ErrHung and
+// fs.ErrNotExist with errors.Is, or carry the errno.
+func (c *Client) VerifyDir(ctx context.Context, dir string) (string, error) {
+	path := filepath.Join(c.Path(), dir)
+	if err := c.call(ctx, func() error { return c.verifyDir(dir) }); err != nil {
+		return "", &fs.PathError{Op: "verify", Path: path, Err: err}
+	}
+	return path, nil
+}
+
+// call runs a system call on the mount and leaves it when ctx is done. The
+// kernel cannot be told to give up, so a call that hangs keeps its thread and
+// its slot.
+func (c *Client) call(ctx context.Context, fn func() error) error {
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w (%w)", ErrHung, context.Cause(ctx))
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer func() { <-c.slots }()
+		done <- fn()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w (%w)", ErrHung, context.Cause(ctx))
+	}
+}
+
+func (c *Client) verifyDir(dir string) error {
+	root, err := unix.Open(c.Path(), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer unix.Close(root)
+	if err := c.verifyRoot(root); err != nil {
+		return c.explain(err)
+	}
+	fd, err := unix.Openat2(root, dir, &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return c.explain(err)
+	}
+	return unix.Close(fd)
+}
+
+func (c *Client) verifyRoot(fd int) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return err
+	}
+	var statfs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &statfs); err != nil {
+		return err
+	}
+	if stat.Dev != c.device.Load() || statfs.Type != unix.FUSE_SUPER_MAGIC {
+		return ErrDead
+	}
+	return nil
+}
+
+// explain tells a dead client from one that has lost its bricks: both answer
+// ENOTCONN.
+func (c *Client) explain(err error) error {
+	if errors.Is(err, unix.ENOTCONN) && !c.running.Load().alive() {
+		return ErrDead
+	}
+	return err
+}
+
+// mounted tells whether the client's own mount is on its path. It asks the
+// kernel alone, so it does not hang with the client.
+func (c *Client) mounted() bool {
+	var stat unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, c.Path(), unix.AT_STATX_DONT_SYNC|unix.AT_SYMLINK_NOFOLLOW, 0, &stat)
+	return err == nil && unix.Mkdev(stat.Dev_major, stat.Dev_minor) == c.device.Load()
+}
+
+// detach takes a mount that nobody answers for off the path, and all that may
+// lie below it. Containers that hold it keep it.
+func (c *Client) detach() error {
+	for {
+		err := unix.Unmount(c.Path(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) {
+			return nil // no mount is left there
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// kill ends a client that was never handed out.
+func (c *Client) kill(p *process) {
+	p.kill()
+	// A mount that hangs is let go of by the kernel when its process has ended.
+	_ = c.detach()
+	p.awaitExit()
+	c.running.Store(nil)
+}
+
+// ErrBusy says that files on the mount are in use.
+var ErrBusy = errors.New("files on the mount are in use")
+
+// end unmounts the client, which then ends by itself, and removes its
+// directory. It is never torn from under a user: with files of it open on this
+// path the error is ErrBusy, and where a container still has it bound, the
+// kernel keeps the client until that is gone.
+func (c *Client) end(ctx context.Context) error {
+	p := c.running.Load()
+	if err := c.call(ctx, func() error { return c.unmount(p) }); err != nil {
+		return &fs.PathError{Op: "unmount", Path: c.Path(), Err: err}
+	}
+	p.awaitExit()
+	c.running.Store(nil)
+	return c.removeDir()
+}
+
+func (c *Client) unmount(p *process) error {
+	if !p.alive() || !c.mounted() {
+		return c.detach()
+	}
+	err := unix.Unmount(c.Path(), unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		return ErrBusy
+	}
+	return err
+}
+
+// removeDir removes the client's directory, one name after the other: should
+// something be mounted there after all, nothing of it is lost.
+func (c *Client) removeDir() error {
+	for _, name := range []string{"mnt", "source.json", "source.json.tmp", "."} {
+		if err := os.Remove(filepath.Join(c.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt takes over a client that an earlier driver has started. mounted is
+// false when there is nothing to take over.
+func (c *Client) adopt() (mounted bool, err error) {
+	device, mounted, err := lookUpTable(c.Path())
+	if err != nil || !mounted {
+		// A client without its mount is left alone: containers may have it bound.
+		return false, err
+	}
+	p, err := findProcess(c.Path())
+	if err != nil {
+		return false, err
+	}
+	c.running.Store(p)
+	c.device.Store(device)
+	return true, nil
+}

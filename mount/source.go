@@ -1,0 +1,62 @@
+package mount
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// Source is what a client mounts, and how. Sources that are equal share a client.
+type Source struct {
+	// Servers are asked for the volume file in this order: host names or IP
+	// addresses, IPv6 without brackets.
+	Servers []string `json:"servers"`
+	// Volume is the Gluster volume's name.
+	Volume string `json:"volume"`
+	// Subdir is the directory of the Gluster volume to mount, without a leading
+	// slash; "" is its root.
+	Subdir string `json:"subdir,omitempty"`
+	// Options are the client's options.
+	Options Options `json:"options,omitempty"`
+}
+
+// keyVolume is how much of a Gluster volume's name stands in a key. Gluster
+// allows 255 bytes, which is all that a file name can have.
+const keyVolume = 64
+
+// Key names the client of s on this node: the Gluster volume, for the eye, and
+// a hash of all of s. It is a valid file name.
+func (s Source) Key() string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{
+		strings.Join(s.Servers, ","), s.Volume, s.Subdir, string(s.Options),
+	}, "\x00")))
+	return s.Volume[:min(len(s.Volume), keyVolume)] + "-" + hex.EncodeToString(sum[:4])
+}
+
+// String writes s as mount.glusterfs(8) does, the options left out.
+func (s Source) String() string {
+	text := strings.Join(s.Servers, ",") + ":/" + s.Volume
+	if s.Subdir != "" {
+		text += "/" + s.Subdir
+	}
+	return text
+}
+
+// args are the arguments of glusterfs(8) that mount s on mountPoint, in the
+// foreground. They are what the script mount.glusterfs would come to, without
+// the shell between that splits at spaces and commas.
+func (s Source) args(mountPoint, logFile string) []string {
+	args := []string{"--no-daemon", "--process-name=fuse"}
+	for _, server := range s.Servers {
+		args = append(args, "--volfile-server="+server)
+	}
+	args = append(args, "--volfile-id=/"+s.Volume, "--log-file="+logFile)
+	if s.Subdir != "" {
+		args = append(args, "--subdir-mount=/"+s.Subdir)
+	}
+	if !s.Options.has("log-level") {
+		args = append(args, "--log-level=WARNING")
+	}
+	args = append(args, s.Options.args()...)
+	return append(args, mountPoint)
+}

@@ -1,0 +1,234 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/sdk"
+	api "github.com/docker/go-plugins-helpers/volume"
+
+	"github.com/glustervol/glustervol/volume"
+)
+
+// Manager is what Docker asks for; volume.Manager documents the methods.
+type Manager interface {
+	Create(ctx context.Context, name string, options map[string]string) error
+	Mount(ctx context.Context, name, id string) (path string, err error)
+	Unmount(ctx context.Context, name, id string) error
+	Remove(ctx context.Context, name, storeName string, keepData bool) error
+	Get(ctx context.Context, name string) (volume.Volume, error)
+	List() []volume.Volume
+}
+
+// dockerd waits two minutes for Create and Mount and one for the others
+// (moby, pkg/plugins and volume/drivers). An answer that comes later is lost,
+// and after a Mount that was answered too late no Unmount follows.
+const (
+	longDeadline = 110 * time.Second
+	deadline     = 50 * time.Second
+)
+
+// errDeadline is the cause of an end by deadline, as a user reads it.
+var errDeadline = errors.New("Docker waits no longer")
+
+// Docker serves dockerd.
+type Docker struct {
+	manager  Manager
+	log      *slog.Logger
+	handler  sdk.Handler
+	requests sync.WaitGroup
+}
+
+// NewDocker returns a handler of the volume plugin protocol, version 1
+// (docs.docker.com/engine/extend/plugins_volume).
+//
+// The Driver interface of go-plugins-helpers is not used, since it passes no
+// context, and since its handlers answer a request that arrives without a body,
+// which dockerd's retries cause, in a way that makes dockerd forget the volume.
+func NewDocker(manager Manager, log *slog.Logger) *Docker {
+	d := &Docker{manager: manager, log: log, handler: sdk.NewHandler(`{"Implements": ["VolumeDriver"]}`)}
+	handle(d, "Capabilities", deadline, d.capabilities)
+	handle(d, "Create", longDeadline, d.create)
+	handle(d, "Get", deadline, d.get)
+	handle(d, "List", deadline, d.list)
+	handle(d, "Mount", longDeadline, d.mount)
+	handle(d, "Path", deadline, d.path)
+	handle(d, "Remove", deadline, d.remove)
+	handle(d, "Unmount", deadline, d.unmount)
+	return d
+}
+
+// Serve answers requests on l until that is closed.
+func (d *Docker) Serve(l net.Listener) error {
+	return d.handler.Serve(l)
+}
+
+// Wait waits until no request is under way, or ctx is done.
+func (d *Docker) Wait(ctx context.Context) {
+	idle := make(chan struct{})
+	go func() {
+		d.requests.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
+// errUncertain is in the chain of an error that must not be taken for an
+// answer. dockerd takes an error of Get for "there is no such volume" and
+// forgets the volume's labels and options; only a connection that breaks leaves
+// them alone.
+var errUncertain = errors.New("no answer is better than this one")
+
+// handle answers calls of one method of the protocol.
+func handle[Request, Response any](d *Docker, method string, deadline time.Duration, answer func(context.Context, Request) (Response, error)) {
+	d.handler.HandleFunc("/VolumeDriver."+method, func(w http.ResponseWriter, r *http.Request) {
+		d.requests.Add(1)
+		defer d.requests.Done()
+		ctx, cancel := context.WithTimeoutCause(r.Context(), deadline, errDeadline)
+		defer cancel()
+		start := time.Now()
+		request, err := decode[Request](r.Body)
+		var response Response
+		if err == nil {
+			response, err = answer(ctx, request)
+		}
+		d.log.Debug("request", "method", method, "request", request, "took", time.Since(start), "err", err)
+		switch {
+		case errors.Is(err, errUncertain):
+			d.log.Warn("request cannot be answered", "method", method, "request", request, "err", err)
+			panic(http.ErrAbortHandler) // net/http's way to break the connection
+		case err != nil:
+			d.log.Warn("request failed", "method", method, "request", request, "err", err)
+			sdk.EncodeResponse(w, api.NewErrorResponse(err.Error()), true)
+		default:
+			sdk.EncodeResponse(w, response, false)
+		}
+	})
+}
+
+// maxRequest is the largest request in bytes; dockerd's have a few hundred.
+const maxRequest = 1 << 20
+
+// decode reads a request. One without a body, or with half of one, is what
+// dockerd's HTTP client makes of a retry, and not what dockerd has asked.
+// List and Capabilities have none by right, and say so by their type.
+func decode[Request any](body io.Reader) (request Request, err error) {
+	if _, empty := any(request).(struct{}); empty {
+		return request, nil
+	}
+	err = json.NewDecoder(io.LimitReader(body, maxRequest)).Decode(&request)
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return request, fmt.Errorf("%w: the request has no body: %w", errUncertain, err)
+	case err != nil:
+		return request, fmt.Errorf("the request is not what Docker's volume plugin protocol has: %w", err)
+	}
+	return request, nil
+}
+
+func (d *Docker) capabilities(context.Context, struct{}) (api.CapabilitiesResponse, error) {
+	return api.CapabilitiesResponse{Capabilities: api.Capability{Scope: "global"}}, nil
+}
+
+func (d *Docker) create(ctx context.Context, r api.CreateRequest) (struct{}, error) {
+	return struct{}{}, d.manager.Create(ctx, r.Name, r.Options)
+}
+
+func (d *Docker) get(ctx context.Context, r api.GetRequest) (api.GetResponse, error) {
+	v, err := d.manager.Get(ctx, r.Name)
+	if err != nil {
+		return api.GetResponse{}, uncertain(err)
+	}
+	return api.GetResponse{Volume: &api.Volume{
+		Name:       v.Name,
+		Mountpoint: v.Mountpoint,
+		CreatedAt:  v.Created.Format(time.RFC3339),
+		Status:     status(v),
+	}}, nil
+}
+
+// uncertain marks every error but the certainty that there is no such volume.
+func uncertain(err error) error {
+	if errors.Is(err, volume.ErrNotFound) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errUncertain, err)
+}
+
+// status is what 'docker volume inspect' shows of a volume.
+func status(v volume.Volume) map[string]any {
+	s := map[string]any{
+		"store":     v.Store,
+		"path":      v.Dir(),
+		"client":    map[string]any{"pid": v.Client.PID, "health": v.Client.Health},
+		"users":     v.Users,
+		"on-remove": string(v.Options.OnRemove),
+	}
+	if v.Limit > 0 {
+		s["size-limit"] = v.Limit
+	}
+	if v.Trouble != "" {
+		s["trouble"] = v.Trouble
+	}
+	return s
+}
+
+func (d *Docker) list(context.Context, struct{}) (api.ListResponse, error) {
+	list := d.manager.List()
+	response := api.ListResponse{Volumes: make([]*api.Volume, 0, len(list))}
+	for _, v := range list {
+		response.Volumes = append(response.Volumes, &api.Volume{
+			Name:       v.Name,
+			Mountpoint: v.Mountpoint,
+			CreatedAt:  v.Created.Format(time.RFC3339),
+		})
+	}
+	return response, nil
+}
+
+// mount takes a mount back when dockerd has left before the answer: it counts
+// that as failed, and would never unmount it.
+func (d *Docker) mount(ctx context.Context, r api.MountRequest) (api.MountResponse, error) {
+	path, err := d.manager.Mount(ctx, r.Name, r.ID)
+	if err != nil {
+		return api.MountResponse{}, err
+	}
+	if ctx.Err() != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+		return api.MountResponse{}, errors.Join(context.Cause(ctx), d.manager.Unmount(undo, r.Name, r.ID))
+	}
+	return api.MountResponse{Mountpoint: path}, nil
+}
+
+func (d *Docker) path(ctx context.Context, r api.PathRequest) (api.PathResponse, error) {
+	v, err := d.manager.Get(ctx, r.Name)
+	if err != nil {
+		return api.PathResponse{}, uncertain(err)
+	}
+	return api.PathResponse{Mountpoint: v.Mountpoint}, nil
+}
+
+// remove succeeds for a volume that is gone already: dockerd repeats itself.
+func (d *Docker) remove(ctx context.Context, r api.RemoveRequest) (struct{}, error) {
+	err := d.manager.Remove(ctx, r.Name, "", false)
+	if errors.Is(err, volume.ErrNotFound) {
+		err = nil
+	}
+	return struct{}{}, err
+}
+
+func (d *Docker) unmount(ctx context.Context, r api.UnmountRequest) (struct{}, error) {
+	return struct{}{}, d.manager.Unmount(ctx, r.Name, r.ID)
+}

@@ -1,0 +1,435 @@
+package volume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/glustervol/glustervol/gluster"
+)
+
+// Where things are on a store. An ENTRY is NAME.ID.
+//
+//	volumes/NAME/                          the data that a container sees
+//	.glustervol/format.json                how to read the rest
+//	.glustervol/volumes/NAME.json          a definition: while it is here, the volume exists
+//	.glustervol/volumes/.NAME.json.claim   a creation or restoration under way; renamed, it is the definition
+//	.glustervol/tombstones/ENTRY.json      a removal under way; renamed, it is the record in the trash
+//	.glustervol/trash/ENTRY.json           a removed volume, and
+//	.glustervol/trash/ENTRY/               its data
+//	.glustervol/trash/ENTRY.restoring      the same record, while the volume is restored
+//	.glustervol/trash/ENTRY.purging        the same record, once the data is being purged
+//
+// Every step from one state to the next is one rename. A claim hashes like the
+// definition that it becomes (cluster.rsync-hash-regex), so that its rename
+// stays on one set of bricks.
+const (
+	dataDir       = "volumes"
+	controlDir    = ".glustervol"
+	formatFile    = controlDir + "/format.json"
+	definitionDir = controlDir + "/volumes"
+	tombstoneDir  = controlDir + "/tombstones"
+	trashDir      = controlDir + "/trash"
+
+	recordSuffix    = ".json"
+	claimSuffix     = ".json.claim"
+	restoringSuffix = ".restoring"
+	purgingSuffix   = ".purging"
+)
+
+func definitionFile(name string) string { return path.Join(definitionDir, name+recordSuffix) }
+func claimFile(name string) string      { return path.Join(definitionDir, "."+name+claimSuffix) }
+func tombstoneFile(entry string) string { return path.Join(tombstoneDir, entry+recordSuffix) }
+func trashFile(entry string) string     { return path.Join(trashDir, entry+recordSuffix) }
+func trashData(entry string) string     { return path.Join(trashDir, entry) }
+
+// formatVersion is the layout above. A store with a larger one is refused.
+const formatVersion = 1
+
+var (
+	// ErrNotFound says that there is no volume of that name.
+	ErrNotFound = errors.New("no such volume")
+	// ErrDamaged says that a file of the catalog cannot be read as what it
+	// should be. It is left as it is.
+	ErrDamaged = errors.New("damaged file on the store")
+	// errClaimed says that a creation of that name is under way.
+	errClaimed = errors.New("another creation of this volume is under way")
+	// errRemoving says that a removal is under way.
+	errRemoving = errors.New("a removal of this volume is under way")
+)
+
+// existsError says that there is a volume of that name.
+type existsError struct{ Definition }
+
+func (e existsError) Error() string { return fmt.Sprintf("volume %s exists", e.Name) }
+
+// catalog are the definitions and the trash of one store. Operations on one
+// name are serialised by the caller within this process; against other nodes,
+// and against a crash at any point, the order of the files' renames protects.
+type catalog struct {
+	fs   gluster.FS
+	node Node
+	// patience is how long something left under way by another node has to be
+	// unchanged before it is taken for left behind.
+	patience time.Duration
+	// seen has when a leftover was first seen, by the monotonic clock.
+	mu   sync.Mutex
+	seen map[string]time.Time
+}
+
+// settlePatience is longer than any operation that a request can wait for.
+const settlePatience = 3 * time.Minute
+
+func newCatalog(store gluster.FS, node Node) *catalog {
+	return &catalog{fs: store, node: node, patience: settlePatience, seen: map[string]time.Time{}}
+}
+
+// open reads the store's format, and makes an empty store of a directory that
+// never was one. A format that it does not know is left untouched.
+func (c *catalog) open(ctx context.Context) error {
+	data, err := c.fs.ReadFile(ctx, formatFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.format(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", formatFile, err)
+	}
+	var format struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &format); err != nil || format.Format < 1 {
+		return fmt.Errorf("%w: %s does not name a format; the store is left alone until it is mended", ErrDamaged, formatFile)
+	}
+	if format.Format > formatVersion {
+		return fmt.Errorf("the store has format %d, this driver knows up to %d; install a newer glustervol on this node", format.Format, formatVersion)
+	}
+	return nil
+}
+
+func (c *catalog) format(ctx context.Context) error {
+	// 0755 for people with a plain mount; what is the driver's own is root's.
+	modes := map[string]fs.FileMode{dataDir: 0o755}
+	for _, dir := range []string{dataDir, controlDir, definitionDir, tombstoneDir, trashDir} {
+		mode, found := modes[dir]
+		if !found {
+			mode = 0o700
+		}
+		if err := c.fs.Mkdir(ctx, dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make an empty store: %w", err)
+		}
+	}
+	// Two nodes may come here at once; both write the same.
+	draft := path.Join(controlDir, ".format.json."+NewID())
+	if err := c.fs.Create(ctx, draft, fmt.Appendf(nil, "{\"format\": %d}\n", formatVersion)); err != nil {
+		return fmt.Errorf("make an empty store: %w", err)
+	}
+	return c.fs.Rename(ctx, draft, formatFile)
+}
+
+// names lists the volumes that have a definition. It can lack some, when a part
+// of the bricks is gone.
+func (c *catalog) names(ctx context.Context) ([]string, error) {
+	entries, err := c.fs.ReadDir(ctx, definitionDir)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name, recordSuffix); ok && CheckName(name) == nil {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// readRecord reads a file of the catalog, if it is there.
+func (c *catalog) readRecord(ctx context.Context, file string) (record, error) {
+	data, err := c.fs.ReadFile(ctx, file)
+	if errors.Is(err, fs.ErrInvalid) {
+		return record{}, fmt.Errorf("%w: %s is not a file of ours", ErrDamaged, file)
+	}
+	if err != nil {
+		return record{}, err
+	}
+	r, err := decodeRecord(data)
+	if err != nil {
+		return record{}, fmt.Errorf("%w: %s: %w", ErrDamaged, file, err)
+	}
+	return r, nil
+}
+
+// read returns a volume's definition. ErrNotFound is certain: the name was
+// looked up, or its removal is committed.
+func (c *catalog) read(ctx context.Context, name string) (Definition, error) {
+	r, err := c.readRecord(ctx, definitionFile(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Definition{}, ErrNotFound
+	}
+	if err != nil {
+		return Definition{}, err
+	}
+	if r.Name != name {
+		return Definition{}, fmt.Errorf("%w: %s defines %q", ErrDamaged, definitionFile(name), r.Name)
+	}
+	removed, err := c.exists(ctx, trashFile(r.entry()))
+	if err != nil {
+		return Definition{}, err
+	}
+	if removed {
+		return r.Definition, ErrNotFound
+	}
+	return r.Definition, nil
+}
+
+// readForUse is read for who is about to use the data: a volume that is being
+// removed is not for use.
+func (c *catalog) readForUse(ctx context.Context, name string) (Definition, error) {
+	r, err := c.readRecord(ctx, definitionFile(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Definition{}, ErrNotFound
+	}
+	if err != nil {
+		return Definition{}, err
+	}
+	// The tombstone first: what is no tombstone any more is a record in the
+	// trash by now, and read looks for that.
+	removing, err := c.exists(ctx, tombstoneFile(r.entry()))
+	if err != nil {
+		return Definition{}, err
+	}
+	if removing {
+		return r.Definition, errRemoving
+	}
+	return c.read(ctx, name)
+}
+
+func (c *catalog) exists(ctx context.Context, name string) (bool, error) {
+	_, err := c.fs.Lstat(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// writeRecord writes a new file of the catalog.
+func (c *catalog) writeRecord(ctx context.Context, file string, r record) error {
+	data, err := r.encode()
+	if err != nil {
+		return err
+	}
+	return c.fs.Create(ctx, file, data)
+}
+
+// create makes a volume: claim the name, see that nobody has it, make the
+// directory, and turn the claim into the definition. Errors match existsError,
+// errClaimed, ErrDamaged.
+func (c *catalog) create(ctx context.Context, def Definition, adopt bool) error {
+	r := record{Definition: def, By: c.node, Adopt: adopt}
+	if err := c.claim(ctx, r); err != nil {
+		return err
+	}
+	if err := c.makeDir(ctx, r, adopt); err != nil {
+		return c.dropClaim(ctx, r, err)
+	}
+	return c.define(ctx, r)
+}
+
+// claim takes the name for r, unless a volume has it.
+func (c *catalog) claim(ctx context.Context, r record) error {
+	err := c.writeRecord(ctx, claimFile(r.Name), r)
+	if errors.Is(err, fs.ErrExist) {
+		return errClaimed
+	}
+	if err != nil {
+		return c.dropClaim(ctx, r, err)
+	}
+	// The look comes behind the claim: of two creators, one sees the other.
+	existing, err := c.read(ctx, r.Name)
+	switch {
+	case err == nil:
+		return c.dropClaim(ctx, r, existsError{existing})
+	case existing.ID != "": // a removal was committed, and is not finished
+		return c.dropClaim(ctx, r, errRemoving)
+	case !errors.Is(err, ErrNotFound):
+		return c.dropClaim(ctx, r, err)
+	}
+	return nil
+}
+
+// cleanUpTime is for taking back an operation whose own time may be over.
+const cleanUpTime = 5 * time.Second
+
+// dropClaim takes back a claim and returns the reason, err. A claim that it
+// cannot take back is settled later.
+func (c *catalog) dropClaim(ctx context.Context, r record, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	if mine, readErr := c.readRecord(ctx, claimFile(r.Name)); readErr == nil && mine.ID == r.ID {
+		_ = c.fs.Remove(ctx, claimFile(r.Name))
+	}
+	return err
+}
+
+// makeDir makes the volume's directory with owner and mode.
+func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) error {
+	err := c.mkdir(ctx, r.Definition)
+	if errors.Is(err, fs.ErrExist) {
+		if r.ownDir() && !mayExist {
+			return fmt.Errorf("directory %s is on the store without a volume; take it over with '-o adopt=true', or move it away", r.Dir())
+		}
+		return c.adoptDir(ctx, r.Definition)
+	}
+	if err != nil {
+		return fmt.Errorf("make the volume's directory: %w", err)
+	}
+	return c.chown(ctx, r.Definition)
+}
+
+func (c *catalog) mkdir(ctx context.Context, def Definition) error {
+	parts := strings.Split(path.Dir(def.Dir()), "/")
+	for i := range parts {
+		if !def.ownDir() && parts[i] != "." {
+			if err := c.fs.Mkdir(ctx, path.Join(parts[:i+1]...), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+		}
+	}
+	return c.fs.Mkdir(ctx, def.Dir(), def.Options.fileMode(0o755))
+}
+
+// adoptDir takes a directory that is there, and changes of it only what was
+// asked for.
+func (c *catalog) adoptDir(ctx context.Context, def Definition) error {
+	info, err := c.fs.Lstat(ctx, def.Dir())
+	if err != nil {
+		return err
+	}
+	if !info.Mode.IsDir() {
+		return fmt.Errorf("%s on the store is not a directory", def.Dir())
+	}
+	if err := c.chown(ctx, def); err != nil {
+		return err
+	}
+	if mode := def.Options.fileMode(info.Mode); mode != info.Mode {
+		return c.fs.Chmod(ctx, def.Dir(), mode)
+	}
+	return nil
+}
+
+func (c *catalog) chown(ctx context.Context, def Definition) error {
+	uid, gid := -1, -1
+	if def.Options.UID != nil {
+		uid = *def.Options.UID
+	}
+	if def.Options.GID != nil {
+		gid = *def.Options.GID
+	}
+	if uid == -1 && gid == -1 {
+		return nil
+	}
+	if err := c.fs.Chown(ctx, def.Dir(), uid, gid); err != nil {
+		return fmt.Errorf("set the owner of the volume's directory: %w", err)
+	}
+	if mode := def.Options.fileMode(0); mode&fs.ModeSetgid != 0 { // chown took it off
+		return c.fs.Chmod(ctx, def.Dir(), mode)
+	}
+	return nil
+}
+
+// define turns a claim into the definition. Whether that worked is told by
+// what is there afterwards: the rename's own error may be a lost answer, and
+// its success may have been with a claim that came after ours was settled.
+func (c *catalog) define(ctx context.Context, r record) error {
+	renameErr := c.fs.Rename(ctx, claimFile(r.Name), definitionFile(r.Name))
+	existing, err := c.read(ctx, r.Name)
+	switch {
+	case err == nil && existing.ID == r.ID:
+		return nil
+	case err == nil:
+		return existsError{existing}
+	case renameErr != nil:
+		return c.dropClaim(ctx, r, fmt.Errorf("define the volume: %w", renameErr))
+	default:
+		return fmt.Errorf("define the volume: %w", err)
+	}
+}
+
+// remove commits a removal with one rename and moves the data to the trash,
+// unless it is to stay where it is. inUse is asked behind the tombstone; its
+// error refuses the removal.
+func (c *catalog) remove(ctx context.Context, def Definition, keepData bool, inUse func(context.Context) error) error {
+	keepData = keepData || !def.ownDir() || def.Options.OnRemove == Retain
+	r := record{Definition: def, By: c.node, Removed: new(time.Now().UTC()), KeepData: keepData}
+	file := tombstoneFile(r.entry())
+	err := c.writeRecord(ctx, file, r)
+	if errors.Is(err, fs.ErrExist) {
+		return errRemoving
+	}
+	if err == nil {
+		err = c.defines(ctx, def)
+	}
+	if err == nil {
+		err = inUse(ctx)
+	}
+	if err != nil {
+		return c.dropTombstone(ctx, r, err)
+	}
+	if err := c.fs.Rename(ctx, file, trashFile(r.entry())); err != nil {
+		committed, lookErr := c.exists(ctx, trashFile(r.entry()))
+		if lookErr != nil || !committed {
+			return c.dropTombstone(ctx, r, fmt.Errorf("commit the removal: %w", err))
+		}
+	}
+	return c.finishRemoval(ctx, r)
+}
+
+// defines tells whether the volume is still the one that def says, with
+// ErrNotFound if not.
+func (c *catalog) defines(ctx context.Context, def Definition) error {
+	existing, err := c.read(ctx, def.Name)
+	if err == nil && existing.ID != def.ID {
+		return fmt.Errorf("%w: it was removed, and created anew", ErrNotFound)
+	}
+	return err
+}
+
+// dropTombstone takes back a removal that is not committed and returns the
+// reason, err. A tombstone that it cannot take back is settled later.
+func (c *catalog) dropTombstone(ctx context.Context, r record, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	_ = c.fs.Remove(ctx, tombstoneFile(r.entry()))
+	return err
+}
+
+// finishRemoval does what is left behind the commit: the data goes to the
+// trash, then the definition goes, and with it the name is free. Each step may
+// have been done before.
+func (c *catalog) finishRemoval(ctx context.Context, r record) error {
+	if !r.KeepData {
+		err := c.fs.Rename(ctx, r.Dir(), trashData(r.entry()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("move the data of %s to the trash: %w", r.Name, err)
+		}
+	}
+	if err := c.removeIfThere(ctx, definitionFile(r.Name)); err != nil {
+		return err
+	}
+	if r.KeepData {
+		return c.removeIfThere(ctx, trashFile(r.entry()))
+	}
+	return nil
+}
+
+func (c *catalog) removeIfThere(ctx context.Context, name string) error {
+	if err := c.fs.Remove(ctx, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,285 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+)
+
+// settle finishes or takes back what crashed drivers have left under way, as
+// far as this node can tell: its own earlier sessions' leftovers at once,
+// another node's when they have not changed for c.patience. lock keeps this
+// process's own operations on a name out meanwhile; ok is false when one is
+// under way, and then its files are no leftovers.
+func (c *catalog) settle(ctx context.Context, lock func(name string) (unlock func(), ok bool)) error {
+	leftovers, err := c.leftovers(ctx)
+	if err != nil {
+		return err
+	}
+	c.forget(leftovers)
+	var errs []error
+	for file, name := range leftovers {
+		if unlock, ok := lock(name); ok {
+			errs = append(errs, c.settleFile(ctx, file))
+			unlock()
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// whileUnderWay repeats an operation on a name while another one on the same
+// name is under way elsewhere, or was left by a crash and has to be settled.
+// The caller holds the name.
+func (c *catalog) whileUnderWay(ctx context.Context, name string, operation func() error) error {
+	for {
+		err := operation()
+		if !errors.Is(err, errClaimed) && !errors.Is(err, errRemoving) {
+			return err
+		}
+		settleErr := c.settle(ctx, func(other string) (func(), bool) { return func() {}, other == name })
+		if settleErr != nil {
+			return errors.Join(err, settleErr)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w, and does not end (%w)", err, context.Cause(ctx))
+		case <-time.After(underWayPause):
+		}
+	}
+}
+
+// underWayPause is how long to leave another node's operation alone.
+const underWayPause = 50 * time.Millisecond
+
+// leftovers are the files, by path, that are there only while an operation is
+// under way, or may be left of one, with the name of their volume.
+func (c *catalog) leftovers(ctx context.Context) (map[string]string, error) {
+	files := map[string]string{}
+	for _, dir := range []string{definitionDir, tombstoneDir, trashDir} {
+		entries, err := c.fs.ReadDir(ctx, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if name, ok := leftoverOf(dir, e.Name); ok {
+				files[path.Join(dir, e.Name)] = name
+			}
+		}
+	}
+	return files, nil
+}
+
+func leftoverOf(dir, file string) (name string, ok bool) {
+	if dir == definitionDir {
+		name, ok = strings.CutSuffix(strings.TrimPrefix(file, "."), claimSuffix)
+		return name, ok && CheckName(name) == nil
+	}
+	for _, suffix := range []string{recordSuffix, restoringSuffix} {
+		if entry, found := strings.CutSuffix(file, suffix); found {
+			name, _, err := parseEntry(entry)
+			return name, err == nil
+		}
+	}
+	return "", false
+}
+
+// forget drops the first sightings of what is gone.
+func (c *catalog) forget(there map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.seen {
+		if file, _, _ := strings.Cut(key, "\x00"); there[file] == "" {
+			delete(c.seen, key)
+		}
+	}
+}
+
+func (c *catalog) settleFile(ctx context.Context, file string) error {
+	var err error
+	switch {
+	case strings.HasSuffix(file, claimSuffix):
+		err = c.settleClaim(ctx, file)
+	case path.Dir(file) == tombstoneDir:
+		err = c.settleTombstone(ctx, file)
+	case strings.HasSuffix(file, restoringSuffix):
+		err = c.settleRestoring(ctx, file)
+	default:
+		err = c.settleTrashed(ctx, file)
+	}
+	if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("settle %s: %w", file, err)
+	}
+	return nil
+}
+
+// tornPatience is how long a file that breaks off has to be unchanged before
+// it is taken for a write that was never finished. Its writer, should it live,
+// finds it gone and fails without harm.
+const tornPatience = 3 * time.Second
+
+// abandoned tells whether who wrote r has died on the way.
+func (c *catalog) abandoned(file string, r record) bool {
+	if r.By.ID == c.node.ID && r.ID != "" {
+		return true // nobody in this process works on it: the caller holds the name
+	}
+	patience := c.patience
+	if r.ID == "" {
+		patience = min(patience, tornPatience)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := file + "\x00" + r.ID
+	first, known := c.seen[key]
+	if !known {
+		c.seen[key] = time.Now()
+		return patience <= 0
+	}
+	return time.Since(first) >= patience
+}
+
+// settleClaim finishes an abandoned creation or restoration, or takes it back
+// when it had not begun.
+func (c *catalog) settleClaim(ctx context.Context, file string) error {
+	r, err := c.readRecord(ctx, file)
+	if errors.Is(err, ErrDamaged) {
+		if !c.abandoned(file, record{}) {
+			return nil
+		}
+		return c.removeIfThere(ctx, file) // nothing else was made before it was whole
+	}
+	if err != nil || !c.abandoned(file, r) {
+		return err
+	}
+	existing, err := c.read(ctx, r.Name)
+	if err == nil || existing.ID != "" { // the name was taken before the claim
+		return c.removeIfThere(ctx, file)
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if r.Restores != "" {
+		return c.settleRestore(ctx, file, r)
+	}
+	return c.settleCreate(ctx, file, r)
+}
+
+func (c *catalog) settleCreate(ctx context.Context, file string, r record) error {
+	made, err := c.madeByClaim(ctx, r)
+	if err != nil {
+		return err
+	}
+	if !made {
+		return c.removeIfThere(ctx, file)
+	}
+	if err := c.makeDir(ctx, r, true); err != nil {
+		return err
+	}
+	return c.define(ctx, r)
+}
+
+// madeByClaim tells a directory that the creator may have made, which is empty
+// or not there, from one that was there before.
+func (c *catalog) madeByClaim(ctx context.Context, r record) (bool, error) {
+	if r.Adopt || !r.ownDir() {
+		return true, nil
+	}
+	entries, err := c.fs.ReadDir(ctx, r.Dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return len(entries) == 0, err
+}
+
+func (c *catalog) settleRestore(ctx context.Context, file string, r record) error {
+	if _, _, err := parseEntry(r.Restores); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, file, err)
+	}
+	taken, err := c.exists(ctx, trashData(r.Restores)+restoringSuffix)
+	if err != nil {
+		return err
+	}
+	if !taken {
+		return c.removeIfThere(ctx, file)
+	}
+	return c.finishRestore(ctx, r)
+}
+
+// settleTombstone takes back a removal that was not committed.
+func (c *catalog) settleTombstone(ctx context.Context, file string) error {
+	r, err := c.readRecord(ctx, file)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	if !c.abandoned(file, r) {
+		return nil
+	}
+	return c.removeIfThere(ctx, file)
+}
+
+// settleTrashed finishes a removal that was committed.
+func (c *catalog) settleTrashed(ctx context.Context, file string) error {
+	r, err := c.readRecord(ctx, file)
+	if err != nil {
+		return err
+	}
+	if file != trashFile(r.entry()) {
+		return fmt.Errorf("%w: %s describes something else", ErrDamaged, file)
+	}
+	existing, err := c.readRecord(ctx, definitionFile(r.Name))
+	defined := err == nil && existing.ID == r.ID
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !defined && !r.KeepData || !c.abandoned(file, r) {
+		return nil
+	}
+	if !defined {
+		return c.removeIfThere(ctx, file)
+	}
+	return c.finishRemoval(ctx, r)
+}
+
+// settleRestoring clears the mark of a restoration whose claim is gone: it was
+// finished, or has not moved the data and the entry goes back to the trash.
+func (c *catalog) settleRestoring(ctx context.Context, file string) error {
+	entry := strings.TrimSuffix(path.Base(file), restoringSuffix)
+	// The claim is there before the mark, and goes when the data has moved.
+	claims, err := c.claimsOf(ctx, entry)
+	if err != nil || claims {
+		return err
+	}
+	moved, err := c.exists(ctx, trashData(entry))
+	if err != nil {
+		return err
+	}
+	if !moved {
+		return c.removeIfThere(ctx, file)
+	}
+	return c.fs.Rename(ctx, file, trashFile(entry))
+}
+
+// claimsOf tells whether a restoration of the entry is under way, under
+// whatever name.
+func (c *catalog) claimsOf(ctx context.Context, entry string) (bool, error) {
+	leftovers, err := c.leftovers(ctx)
+	if err != nil {
+		return false, err
+	}
+	for file := range leftovers {
+		if !strings.HasSuffix(file, claimSuffix) {
+			continue
+		}
+		r, err := c.readRecord(ctx, file)
+		if err == nil && r.Restores == entry || errors.Is(err, ErrDamaged) {
+			return true, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return false, nil
+}

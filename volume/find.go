@@ -1,0 +1,140 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/glustervol/glustervol/gluster"
+	"github.com/glustervol/glustervol/mount"
+)
+
+// find asks all stores for a name at once. A name in several stores is an
+// error, since nobody can tell which is meant; a store that does not answer
+// matters only when no other has the name.
+func (m *Manager) find(ctx context.Context, name string) (*store, Definition, error) {
+	return m.ask(m.stores, func(s *store) (Definition, error) { return s.lookUp(ctx, name) })
+}
+
+// findIn is find, or the look-up in one store when that is named.
+func (m *Manager) findIn(ctx context.Context, name, storeName string) (*store, Definition, error) {
+	if storeName == "" {
+		return m.find(ctx, name)
+	}
+	s, err := m.storeNamed(storeName)
+	if err != nil {
+		return nil, Definition{}, err
+	}
+	def, err := s.lookUp(ctx, name)
+	return s, def, err
+}
+
+// findForUse is find for who mounts. A volume that is known is asked for in
+// its store alone, and awaited if that has not answered yet.
+func (m *Manager) findForUse(ctx context.Context, name string) (*store, Definition, error) {
+	if err := CheckName(name); err != nil {
+		return nil, Definition{}, err
+	}
+	var candidates []*store
+	for _, s := range m.stores {
+		if _, known := s.get(name); known {
+			candidates = append(candidates, s)
+		}
+	}
+	if len(candidates) == 0 {
+		candidates = m.stores
+	}
+	return m.ask(candidates, func(s *store) (Definition, error) { return s.lookUpForUse(ctx, name) })
+}
+
+// ask puts a question to stores, all at once, and finds the one that has the
+// answer.
+func (m *Manager) ask(stores []*store, question func(*store) (Definition, error)) (*store, Definition, error) {
+	defs := make([]Definition, len(stores))
+	errs := make([]error, len(stores))
+	var wg sync.WaitGroup
+	for i, s := range stores {
+		wg.Go(func() { defs[i], errs[i] = question(s) })
+	}
+	wg.Wait()
+	found := -1
+	var trouble error
+	for i, err := range errs {
+		switch {
+		case err == nil && found >= 0:
+			return nil, Definition{}, fmt.Errorf("it exists in two stores, %s and %s; remove one with 'glustervol rm --store ADDRESS'", stores[found].address, stores[i].address)
+		case err == nil:
+			found = i
+		case !errors.Is(err, ErrNotFound):
+			trouble = errors.Join(trouble, err)
+		}
+	}
+	if found >= 0 {
+		return stores[found], defs[found], nil
+	}
+	if trouble != nil {
+		return nil, Definition{}, trouble
+	}
+	return nil, Definition{}, ErrNotFound
+}
+
+// lookUpForUse asks the store for a volume that is about to be used.
+func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, error) {
+	cat, err := s.await(ctx)
+	if err != nil {
+		return Definition{}, err
+	}
+	def, err := cat.readForUse(ctx, name)
+	if err == nil {
+		s.remember(def)
+	}
+	if errors.Is(err, ErrNotFound) {
+		s.forget(name)
+	}
+	return def, s.failed(err)
+}
+
+// noAnswer tells an error of a store that could not be asked from an answer.
+func noAnswer(err error) bool {
+	var start *mount.StartError
+	if errors.As(err, &start) {
+		return true
+	}
+	for _, target := range []error{
+		gluster.ErrNoAnswer, mount.ErrDead, mount.ErrHung, context.DeadlineExceeded, context.Canceled, fs.ErrClosed,
+		unix.ENOTCONN, unix.EIO, unix.ETIMEDOUT, unix.ECONNABORTED, unix.ECONNRESET, unix.EHOSTDOWN, unix.ESTALE,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// waitingHelps tells a store that may answer later from one that refused.
+func waitingHelps(err error) bool {
+	var start *mount.StartError
+	if errors.As(err, &start) {
+		return !start.Permanent
+	}
+	return noAnswer(err)
+}
+
+// explainMount turns the error of a client into one about the volume.
+func explainMount(err error, def Definition, address gluster.Address) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("its directory %s is not on %s any more; somebody removed it beside glustervol: bring it back, or remove the volume (%w)", def.Dir(), address, err)
+	case errors.Is(err, unix.ELOOP):
+		return fmt.Errorf("a symlink lies on the way to its directory %s, and glustervol follows none (%w)", def.Dir(), err)
+	case errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("%s on %s is not a directory (%w)", def.Dir(), address, err)
+	case errors.Is(err, unix.ENOTCONN):
+		return fmt.Errorf("the client runs, but too few bricks of Gluster volume %s can be reached; see 'gluster volume status %s' (%w)", address.Volume, address.Volume, err)
+	}
+	return err
+}

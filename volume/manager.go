@@ -1,0 +1,407 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/glustervol/glustervol/gluster"
+	"github.com/glustervol/glustervol/mount"
+)
+
+// Clients are the Gluster clients of this node, as the Manager uses them.
+// mount.Clients documents the methods.
+type Clients interface {
+	Mount(ctx context.Context, source mount.Source, dir, user string) (path string, err error)
+	Hold(key, user string) bool
+	Release(key, user string)
+	Bound(key, dir string) (pids []int, err error)
+	Status(key string) mount.Status
+}
+
+// Config says what a Manager serves, and how.
+type Config struct {
+	// Stores are the stores; the first is the default.
+	Stores []gluster.Address
+	// Node is this run of this node's driver.
+	Node Node
+	// RunDir keeps what is lost at a reboot, StateDir what is not.
+	RunDir, StateDir string
+	// OpenControl opens the control plane of a store.
+	OpenControl func(context.Context, gluster.Address) (ControlPlane, error)
+	// Clients mount the stores for the data.
+	Clients Clients
+	// Log is told of events.
+	Log *slog.Logger
+}
+
+// Manager serves the volumes of its stores on this node. Each method is done,
+// or has failed and left nothing, when ctx is done.
+type Manager struct {
+	config Config
+	stores []*store
+	mounts *mounts
+	names  nameLocks
+	// purging is signalled when something was removed that has to be purged.
+	purging chan struct{}
+	// purges keeps one purge of this node to a time.
+	purges sync.Mutex
+}
+
+// New returns a Manager that goes on where an earlier one on this node has
+// stopped. It asks no store; Run does.
+func New(config Config) (*Manager, error) {
+	m := &Manager{config: config, names: newNameLocks(), purging: make(chan struct{}, 1)}
+	for i, address := range config.Stores {
+		for _, other := range config.Stores[:i] {
+			if address.Overlaps(other) {
+				return nil, fmt.Errorf("stores %s and %s share files; serve one of them", other, address)
+			}
+		}
+		s, err := newStore(address, config)
+		if err != nil {
+			return nil, err
+		}
+		m.stores = append(m.stores, s)
+	}
+	var err error
+	if m.mounts, err = openMounts(filepath.Join(config.RunDir, "mounts")); err != nil {
+		return nil, err
+	}
+	for _, v := range m.mounts.list() {
+		if !config.Clients.Hold(v.Client, v.Volume) {
+			config.Log.Warn("volume is in use, but its client is gone; the next mount starts one", "volume", v.Volume, "client", v.Client)
+		}
+	}
+	return m, nil
+}
+
+// Create makes a volume. A volume that is there with the same options is
+// success, and so is one that is asked for by name alone.
+func (m *Manager) Create(ctx context.Context, name string, options map[string]string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	request, err := ParseOptions(options)
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", name, err)
+	}
+	unlock, err := m.names.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s, err := m.storeFor(ctx, name, request)
+	if err != nil {
+		return fmt.Errorf("create volume %s: %w", name, err)
+	}
+	def := Definition{Name: name, ID: NewID(), Created: time.Now().UTC().Truncate(time.Second), Options: request.Options}
+	var exists existsError
+	switch err := m.create(ctx, s, def, request); {
+	case errors.As(err, &exists):
+		s.remember(exists.Definition)
+		return matches(exists.Definition, s.address, request)
+	case err != nil:
+		return fmt.Errorf("create volume %s: %w", name, err)
+	}
+	s.remember(def)
+	m.config.Log.Info("volume created", "volume", name, "id", def.ID, "store", s.address.String())
+	return nil
+}
+
+// storeFor is the store to create a volume in: the one that has the name
+// already, the one that was asked for, or the default.
+func (m *Manager) storeFor(ctx context.Context, name string, request Request) (*store, error) {
+	asked := m.stores[0]
+	if request.Store != "" {
+		var err error
+		if asked, err = m.storeNamed(request.Store); err != nil {
+			return nil, err
+		}
+	}
+	if len(m.stores) == 1 {
+		return asked, nil
+	}
+	s, _, err := m.find(ctx, name)
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.Is(err, ErrNotFound):
+		return asked, nil
+	case request.Store != "" && errors.Is(err, ErrUnreachable):
+		return asked, nil // who names the store is not kept waiting by another
+	case errors.Is(err, ErrUnreachable):
+		return nil, fmt.Errorf("the volume may be there already: %w; to create it in another store, name that with '-o store=…'", err)
+	default:
+		return nil, err
+	}
+}
+
+// storeNamed is the store of an address, whatever servers it names.
+func (m *Manager) storeNamed(text string) (*store, error) {
+	address, err := gluster.ParseAddress(text)
+	if err != nil {
+		return nil, err
+	}
+	served := make([]string, 0, len(m.stores))
+	for _, s := range m.stores {
+		if s.address.Volume == address.Volume && s.address.Subdir == address.Subdir {
+			return s, nil
+		}
+		served = append(served, s.address.String())
+	}
+	return nil, fmt.Errorf("store %s is not one of those that this driver serves: %s", text, strings.Join(served, ", "))
+}
+
+func (m *Manager) create(ctx context.Context, s *store, def Definition, request Request) error {
+	if err := checkOverlap(s.list(), def); err != nil {
+		return err
+	}
+	cat, err := s.await(ctx)
+	if err != nil {
+		return err
+	}
+	return s.failed(cat.whileUnderWay(ctx, def.Name, func() error { return cat.create(ctx, def, request.Adopt) }))
+}
+
+// checkOverlap refuses a path that lies inside another volume's, or around it:
+// a container could swap a directory on the way for a symlink. The same path
+// is fine.
+func checkOverlap(known []Definition, def Definition) error {
+	if def.ownDir() {
+		return nil
+	}
+	for _, other := range known {
+		if other.ownDir() || other.Dir() == def.Dir() || other.Name == def.Name {
+			continue
+		}
+		if gluster.PathWithin(def.Dir(), other.Dir()) || gluster.PathWithin(other.Dir(), def.Dir()) {
+			return fmt.Errorf("path %s and path %s of volume %s lie one within the other; use separate directories, or the same", def.Dir(), other.Dir(), other.Name)
+		}
+	}
+	return nil
+}
+
+// matches tells whether a volume that is there is what was asked for.
+func matches(def Definition, address gluster.Address, request Request) error {
+	if request.Empty {
+		return nil
+	}
+	differences := def.Options.differences(request.Options)
+	if request.Store != "" {
+		if asked, err := gluster.ParseAddress(request.Store); err != nil || !asked.Overlaps(address) {
+			differences = append(differences, fmt.Sprintf("store is %q, not %q", address, request.Store))
+		}
+	}
+	if len(differences) == 0 {
+		return nil
+	}
+	return fmt.Errorf("volume %s exists with other options: %s; use it with its own, or another name", def.Name, strings.Join(differences, ", "))
+}
+
+// Mount counts id as a user of a volume and returns the path of the volume's
+// directory, which was just verified to be on a live mount of its store.
+func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
+	unlock, err := m.names.lock(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	s, def, err := m.findForUse(ctx, name)
+	if err != nil {
+		return "", fmt.Errorf("mount volume %s: %w", name, err)
+	}
+	source := source(s.address, def.Options.ClientOptions)
+	v := mounted{Volume: name, ID: def.ID, Store: s.address.String(), Client: source.Key(), Dir: def.Dir()}
+	if former, inUse := m.mounts.get(name); inUse && former.ID != v.ID {
+		return "", fmt.Errorf("mount volume %s: it was removed and created again while this node still uses the former one: %s; stop those first", name, strings.Join(former.ids(), ", "))
+	}
+	if err := m.mounts.add(v, id); err != nil {
+		return "", err
+	}
+	path, err := m.config.Clients.Mount(ctx, source, def.Dir(), name)
+	if err != nil {
+		err = explainMount(err, def, s.address)
+		return "", fmt.Errorf("mount volume %s: %w", name, errors.Join(err, m.drop(name, id, false)))
+	}
+	m.config.Log.Info("volume mounted", "volume", name, "user", id, "path", path)
+	go m.measure(context.WithoutCancel(ctx), s, def)
+	return path, nil
+}
+
+// Unmount counts one mount of a volume by id less. To unmount what is not
+// mounted is success: Docker repeats itself, and a driver may have restarted.
+func (m *Manager) Unmount(ctx context.Context, name, id string) error {
+	return m.unmount(ctx, name, id, false)
+}
+
+// UnmountAll counts id as a user no more, however often it has mounted.
+func (m *Manager) UnmountAll(ctx context.Context, name, id string) error {
+	return m.unmount(ctx, name, id, true)
+}
+
+func (m *Manager) unmount(ctx context.Context, name, id string, all bool) error {
+	unlock, err := m.names.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if v, inUse := m.mounts.get(name); !inUse || v.Users[id].Count == 0 {
+		m.config.Log.Debug("unmount of what is not mounted", "volume", name, "user", id)
+		return nil
+	}
+	if err := m.drop(name, id, all); err != nil {
+		return fmt.Errorf("unmount volume %s: %w", name, err)
+	}
+	m.config.Log.Info("volume unmounted", "volume", name, "user", id)
+	return nil
+}
+
+// drop counts a user less and lets go of the client behind the last one.
+func (m *Manager) drop(name, id string, all bool) error {
+	v, last, err := m.mounts.drop(name, id, all)
+	if err != nil {
+		return err
+	}
+	if last {
+		m.config.Clients.Release(v.Client, name)
+	}
+	return nil
+}
+
+// InUseError says who keeps a volume from being removed.
+type InUseError struct {
+	Volume string
+	// Users are the mount ids on this node.
+	Users []string
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("volume %s is in use on this node by %s; stop and remove what uses it first", e.Volume, strings.Join(e.Users, ", "))
+}
+
+// Remove removes a volume that nobody uses; its data goes where on-remove says,
+// or stays in its directory with keepData. storeName chooses between volumes of
+// one name in several stores; else it is "".
+func (m *Manager) Remove(ctx context.Context, name, storeName string, keepData bool) error {
+	unlock, err := m.names.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s, def, err := m.findIn(ctx, name, storeName)
+	if err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	err = s.failed(cat.whileUnderWay(ctx, name, func() error { return cat.remove(ctx, def, keepData, m.unused(name)) }))
+	if err != nil {
+		return fmt.Errorf("remove volume %s: %w", name, err)
+	}
+	s.forget(name)
+	m.config.Log.Info("volume removed", "volume", name, "id", def.ID, "store", s.address.String(), "keep-data", keepData)
+	if def.Options.OnRemove == Delete {
+		m.purgeSoon()
+	}
+	return nil
+}
+
+// unused is what a removal asks behind its tombstone.
+func (m *Manager) unused(name string) func(context.Context) error {
+	return func(context.Context) error {
+		if err := m.dropStale(name); err != nil {
+			return err
+		}
+		if v, inUse := m.mounts.get(name); inUse {
+			return &InUseError{Volume: name, Users: v.ids()}
+		}
+		return nil
+	}
+}
+
+// Volume is a volume as this node sees it.
+type Volume struct {
+	Definition
+	// Store is the address of its store.
+	Store string
+	// Mountpoint is its path on this node while it is mounted, else "".
+	Mountpoint string
+	// Users are the mount ids on this node.
+	Users []string
+	// Client is the Gluster client that serves it, or would.
+	Client mount.Status
+	// Limit is its quota in bytes, 0 when none is known.
+	Limit uint64
+	// Trouble is why its store could not be reached lately, or "".
+	Trouble string
+}
+
+// Get describes a volume from memory. A name that is not known is looked up
+// once: ErrNotFound is certain, ErrUnreachable leaves it open.
+func (m *Manager) Get(ctx context.Context, name string) (Volume, error) {
+	for _, s := range m.stores {
+		if def, known := s.get(name); known {
+			return m.describe(s, def), nil
+		}
+	}
+	if err := CheckName(name); err != nil {
+		return Volume{}, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
+	s, def, err := m.find(ctx, name)
+	if err != nil {
+		return Volume{}, fmt.Errorf("volume %s: %w", name, err)
+	}
+	return m.describe(s, def), nil
+}
+
+// lookUpTime bounds the look-up of an unknown name: somebody waits for 'docker
+// volume inspect'.
+const lookUpTime = 10 * time.Second
+
+// List describes all volumes from memory, sorted by name. Of a name that is in
+// several stores, it has the one that Get returns.
+func (m *Manager) List() []Volume {
+	seen := map[string]bool{}
+	var list []Volume
+	for _, s := range m.stores {
+		for _, def := range s.list() {
+			if !seen[def.Name] {
+				seen[def.Name] = true
+				list = append(list, m.describe(s, def))
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b Volume) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+func (m *Manager) describe(s *store, def Definition) Volume {
+	v := Volume{
+		Definition: def,
+		Store:      s.address.String(),
+		Users:      []string{},
+		Client:     m.config.Clients.Status(source(s.address, def.Options.ClientOptions).Key()),
+		Limit:      s.limit(def.Name),
+	}
+	if in, inUse := m.mounts.get(def.Name); inUse {
+		v.Client, v.Users = m.config.Clients.Status(in.Client), in.ids()
+		if v.Client.Mount != "" {
+			v.Mountpoint = filepath.Join(v.Client.Mount, in.Dir)
+		}
+	}
+	if err := s.lastTrouble(); err != nil {
+		v.Trouble = err.Error()
+	}
+	return v
+}

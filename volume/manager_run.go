@@ -1,0 +1,171 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/glustervol/glustervol/gluster"
+)
+
+const (
+	// refreshPause is how often a store is asked for what other nodes have
+	// changed; what they did has to show within 2 s.
+	refreshPause = time.Second
+	// settlePause is how often it is searched for what crashes have left.
+	settlePause = 30 * time.Second
+	// backgroundTime bounds each of these.
+	backgroundTime = 30 * time.Second
+)
+
+// Run keeps what is known of the stores up to date, settles what crashes have
+// left and purges what is to be, until ctx is done.
+func (m *Manager) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range m.stores {
+		wg.Go(func() { m.keepFresh(ctx, s) })
+	}
+	wg.Go(func() { m.keepPurging(ctx) })
+	wg.Wait()
+}
+
+// Close lets go of the stores. Mounts stay, for the driver that comes next.
+func (m *Manager) Close() error {
+	var errs []error
+	for _, s := range m.stores {
+		errs = append(errs, s.close())
+	}
+	return errors.Join(errs...)
+}
+
+// keepFresh tells of a store's trouble when it begins and when it ends, not
+// every second between.
+func (m *Manager) keepFresh(ctx context.Context, s *store) {
+	var settled time.Time
+	trouble := ""
+	for ctx.Err() == nil {
+		err := m.inBackground(ctx, s.refresh)
+		if err == nil && time.Since(settled) >= settlePause {
+			err = m.inBackground(ctx, func(ctx context.Context) error { return m.settle(ctx, s) })
+			settled = time.Now()
+			m.purgeSoon()
+		}
+		switch {
+		case ctx.Err() != nil:
+		case err != nil && err.Error() != trouble:
+			s.log.Error("store cannot be served", "err", err)
+			trouble = err.Error()
+		case err == nil && trouble != "":
+			s.log.Info("store is served again")
+			trouble = ""
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(refreshPause):
+		}
+	}
+}
+
+func (m *Manager) inBackground(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTime)
+	defer cancel()
+	return fn(ctx)
+}
+
+func (m *Manager) settle(ctx context.Context, s *store) error {
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return s.failed(cat.settle(ctx, m.names.tryLock))
+}
+
+// measure notes a volume's quota, which Gluster shows as the size of the
+// volume's file system.
+func (m *Manager) measure(ctx context.Context, s *store, def Definition) {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return
+	}
+	var all, own gluster.Usage
+	if all, err = cat.fs.Usage(ctx, "."); err == nil {
+		own, err = cat.fs.Usage(ctx, def.Dir())
+	}
+	switch {
+	case err != nil:
+		s.log.Debug("size of the volume is not known", "volume", def.Name, "err", err)
+	case own.Total != all.Total:
+		s.setLimit(def.Name, own.Total)
+	default:
+		s.setLimit(def.Name, 0)
+	}
+}
+
+// startTime is how long after a Mount a container may take until it has the
+// volume bound.
+const startTime = 5 * time.Minute
+
+// dropStale drops the users of a volume that dockerd has forgotten to unmount,
+// as after its own crash: they have mounted long ago, and in no process's mount
+// namespace is the volume to be seen. Mounts made by hand are for the hand to
+// undo.
+func (m *Manager) dropStale(name string) error {
+	v, inUse := m.mounts.get(name)
+	if !inUse {
+		return nil
+	}
+	pids, err := m.config.Clients.Bound(v.Client, v.Dir)
+	if err != nil || len(pids) > 0 {
+		return err
+	}
+	for _, id := range v.ids() {
+		if age := sinceBoot() - v.Users[id].Since; id == ManualUser || age < startTime.Nanoseconds() {
+			continue
+		}
+		m.config.Log.Warn("stale mount dropped: Docker never unmounted it, and no process has it", "volume", name, "user", id)
+		if err := m.drop(name, id, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ManualUser is the user of mounts that a person makes with the command line.
+const ManualUser = "manual"
+
+// purgeSoon has the background purge look at the trash.
+func (m *Manager) purgeSoon() {
+	select {
+	case m.purging <- struct{}{}:
+	default: // it is about to look anyhow
+	}
+}
+
+// keepPurging purges what was removed with on-remove=delete, and what an
+// interrupted purge has left.
+func (m *Manager) keepPurging(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.purging:
+		}
+		for _, s := range m.stores {
+			list, err := s.trash(ctx)
+			if err != nil {
+				continue // keepFresh tells of a store's trouble; damaged records are no purge's business
+			}
+			for _, t := range list {
+				if !t.Purging && !t.purgeAtOnce {
+					continue
+				}
+				if err := m.purge(ctx, t, Progress{Entry: t.Entry, Number: 1, Total: 1}, nil); err != nil && ctx.Err() == nil {
+					s.log.Warn("purge goes on later", "entry", t.Entry, "err", err)
+				}
+			}
+		}
+	}
+}

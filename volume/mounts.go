@@ -1,0 +1,185 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mounts counts who on this node has which volume mounted. Each volume in use
+// has a file in the run directory, so that a restarted driver counts on.
+type mounts struct {
+	dir string
+
+	mu       sync.Mutex
+	byVolume map[string]mounted
+}
+
+// mounted is a volume in use on this node.
+type mounted struct {
+	Volume string `json:"volume"`
+	ID     string `json:"id"`
+	// Store and Client are the store's address and the client's key.
+	Store  string `json:"store"`
+	Client string `json:"client"`
+	// Dir is the volume's directory relative to the client's mount.
+	Dir string `json:"dir"`
+	// Users are Docker's mount ids. Docker repeats the id of a running container
+	// for docker cp, so each has a count.
+	Users map[string]user `json:"users"`
+}
+
+type user struct {
+	Count int `json:"count"`
+	// Since is when the last mount was, in nanoseconds since the boot.
+	Since int64 `json:"since"`
+}
+
+// bootIDFile changes with every boot.
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
+// openMounts reads what an earlier driver has counted since the boot. What is
+// from before the boot is gone with its containers, and is dropped.
+func openMounts(dir string) (*mounts, error) {
+	m := &mounts{dir: dir, byVolume: map[string]mounted{}}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := dropOtherBoots(dir); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), recordSuffix); ok {
+			errs = append(errs, m.load(name))
+		}
+	}
+	return m, errors.Join(errs...)
+}
+
+func dropOtherBoots(dir string) error {
+	boot, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "boot-id")
+	if last, err := os.ReadFile(file); err == nil && string(last) == string(boot) {
+		return nil
+	}
+	old, err := filepath.Glob(filepath.Join(dir, "*"+recordSuffix))
+	if err != nil {
+		return err
+	}
+	for _, f := range old {
+		if err := os.Remove(f); err != nil {
+			return err
+		}
+	}
+	return replaceFile(file, boot)
+}
+
+func (m *mounts) load(name string) error {
+	data, err := os.ReadFile(m.file(name))
+	if err != nil {
+		return err
+	}
+	var v mounted
+	if err := json.Unmarshal(data, &v); err != nil || v.Volume != name {
+		return fmt.Errorf("%w: %s; the mounts of volume %s are not known: move the file away and restart its containers", ErrDamaged, m.file(name), name)
+	}
+	m.byVolume[name] = v
+	return nil
+}
+
+func (m *mounts) file(name string) string { return filepath.Join(m.dir, name+recordSuffix) }
+
+// add counts one more mount of v by id.
+func (m *mounts) add(v mounted, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if old, found := m.byVolume[v.Volume]; found {
+		v.Users = maps.Clone(old.Users)
+	} else {
+		v.Users = map[string]user{}
+	}
+	v.Users[id] = user{Count: v.Users[id].Count + 1, Since: sinceBoot()}
+	return m.save(v)
+}
+
+// drop counts one mount by id less, or all with all set. last tells that it was
+// the last of the volume; to drop what is not counted does nothing.
+func (m *mounts) drop(name, id string, all bool) (v mounted, last bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, found := m.byVolume[name]
+	u, counted := v.Users[id]
+	if !found || !counted {
+		return v, false, nil
+	}
+	v.Users = maps.Clone(v.Users)
+	if u.Count--; u.Count > 0 && !all {
+		v.Users[id] = u
+	} else {
+		delete(v.Users, id)
+	}
+	return v, len(v.Users) == 0, m.save(v)
+}
+
+// save writes v, or removes it when nobody uses it. m.mu is held.
+func (m *mounts) save(v mounted) error {
+	if len(v.Users) == 0 {
+		if err := os.Remove(m.file(v.Volume)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		delete(m.byVolume, v.Volume)
+		return nil
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(m.file(v.Volume), data); err != nil {
+		return fmt.Errorf("note the mount of %s: %w", v.Volume, err)
+	}
+	m.byVolume[v.Volume] = v
+	return nil
+}
+
+// get returns a volume in use.
+func (m *mounts) get(name string) (v mounted, found bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, found = m.byVolume[name]
+	return v, found
+}
+
+func (m *mounts) list() []mounted {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.byVolume))
+}
+
+// ids are the users of v, sorted.
+func (v mounted) ids() []string { return slices.Sorted(maps.Keys(v.Users)) }
+
+// sinceBoot is the time since the boot, suspension included, in nanoseconds. No
+// clock that somebody may set is in it.
+func sinceBoot() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // fails for unknown clocks only
+	return time.Duration(ts.Nano()).Nanoseconds()
+}

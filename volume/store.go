@@ -1,0 +1,293 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/glustervol/glustervol/gluster"
+)
+
+// ErrUnreachable is in the chain of an error about a store that cannot be
+// asked at the moment. It says nothing about whether a volume exists.
+var ErrUnreachable = errors.New("the store cannot be reached")
+
+// ControlPlane is how a store's files are reached.
+type ControlPlane interface {
+	gluster.FS
+	// Alive tells whether it can still be used, without asking the store. One
+	// that cannot is closed and opened anew.
+	Alive() bool
+	// Close lets go of it.
+	Close() error
+}
+
+// store is one store: its connection, and what is known of its volumes.
+type store struct {
+	address gluster.Address
+	node    Node
+	open    func(context.Context, gluster.Address) (ControlPlane, error)
+	cache   *cache
+	log     *slog.Logger
+
+	// connecting is held while the control plane is opened; a channel, so that
+	// who waits for it can leave.
+	connecting chan struct{}
+
+	mu      sync.RWMutex
+	plane   ControlPlane
+	catalog *catalog
+	// reached tells that the store answered at least once since the start.
+	reached bool
+	// trouble is why the last attempt to reach it failed, or nil.
+	trouble error
+	known   map[string]Definition
+	// damaged has the names whose definition cannot be read, so that it is
+	// said once.
+	damaged map[string]bool
+	// limits are the quotas in bytes of volumes that have one.
+	limits map[string]uint64
+}
+
+func newStore(address gluster.Address, config Config) (*store, error) {
+	cache := newCache(config.StateDir, address)
+	known, err := cache.load()
+	if err != nil {
+		return nil, err
+	}
+	return &store{
+		address:    address,
+		node:       config.Node,
+		open:       config.OpenControl,
+		cache:      cache,
+		log:        config.Log.With("store", address.String()),
+		connecting: make(chan struct{}, 1),
+		known:      known,
+		damaged:    map[string]bool{},
+		limits:     map[string]uint64{},
+	}, nil
+}
+
+// connect returns the catalog over a live control plane. The error matches
+// ErrUnreachable.
+func (s *store) connect(ctx context.Context) (*catalog, error) {
+	select {
+	case s.connecting <- struct{}{}:
+		defer func() { <-s.connecting }()
+	case <-ctx.Done():
+		return nil, s.unreachable(errors.Join(context.Cause(ctx), s.lastTrouble()))
+	}
+	s.mu.RLock()
+	plane, cat := s.plane, s.catalog
+	s.mu.RUnlock()
+	if cat != nil && plane.Alive() {
+		return cat, nil
+	}
+	if plane != nil {
+		_ = plane.Close() // a dead one has nothing left to lose
+	}
+	plane, cat, err := s.openPlane(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plane, s.catalog, s.trouble = plane, cat, err
+	if err != nil {
+		return nil, s.unreachable(err)
+	}
+	s.reached = true
+	return cat, nil
+}
+
+func (s *store) openPlane(ctx context.Context) (ControlPlane, *catalog, error) {
+	plane, err := s.open(ctx, s.address)
+	if err != nil {
+		return nil, nil, err
+	}
+	cat := newCatalog(plane, s.node)
+	if err := cat.open(ctx); err != nil {
+		return nil, nil, errors.Join(err, plane.Close())
+	}
+	return plane, cat, nil
+}
+
+func (s *store) lastTrouble() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.trouble
+}
+
+func (s *store) unreachable(err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrUnreachable, s.address, err)
+}
+
+// retryPause is how long a request waits before it tries again to reach a
+// store that has not answered yet.
+const retryPause = time.Second
+
+// await is connect for requests that Docker will not repeat: while the store
+// has never answered since the driver's start, as when the whole cluster boots,
+// it goes on trying until ctx is done. Later a failure is told at once.
+func (s *store) await(ctx context.Context) (*catalog, error) {
+	for {
+		cat, err := s.connect(ctx)
+		if err == nil || s.wasReached() || !waitingHelps(err) {
+			return cat, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+func (s *store) wasReached() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.reached
+}
+
+// failed turns an error of the store's files into one that tells whether the
+// store could be asked at all.
+func (s *store) failed(err error) error {
+	if err == nil || !noAnswer(err) {
+		return err
+	}
+	return s.unreachable(err)
+}
+
+// lookUp asks the store for a volume and remembers the answer. The error
+// matches ErrNotFound, ErrUnreachable or ErrDamaged.
+func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return Definition{}, err
+	}
+	def, err := cat.read(ctx, name)
+	switch {
+	case err == nil:
+		s.remember(def)
+	case errors.Is(err, ErrNotFound):
+		s.forget(name)
+	}
+	return def, s.failed(err)
+}
+
+// get returns what is known of a volume, without asking the store.
+func (s *store) get(name string) (Definition, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	def, known := s.known[name]
+	return def, known
+}
+
+func (s *store) list() []Definition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.known))
+}
+
+func (s *store) remember(def Definition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, known := s.known[def.Name]; known && old.ID == def.ID {
+		return
+	}
+	s.known[def.Name] = def
+	delete(s.damaged, def.Name)
+	if err := s.cache.put(def); err != nil {
+		s.log.Warn("volume is not remembered across a restart", "volume", def.Name, "err", err)
+	}
+}
+
+func (s *store) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.damaged, name)
+	delete(s.limits, name)
+	if _, known := s.known[name]; !known {
+		return
+	}
+	delete(s.known, name)
+	if err := s.cache.drop(name); err != nil {
+		s.log.Warn("removed volume stays remembered across a restart", "volume", name, "err", err)
+	}
+}
+
+// refresh brings what is known up to what the store has. A name is forgotten
+// only when its look-up says so: a listing can lack what a brick that is down has.
+func (s *store) refresh(ctx context.Context) error {
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	names, err := cat.names(ctx)
+	if err != nil {
+		return s.failed(err)
+	}
+	listed := make(map[string]bool, len(names))
+	var errs []error
+	for _, name := range names {
+		listed[name] = true
+		if _, known := s.get(name); !known {
+			errs = append(errs, s.learn(ctx, name))
+		}
+	}
+	for _, def := range s.list() {
+		if !listed[def.Name] {
+			errs = append(errs, s.learn(ctx, def.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// learn looks up a name of which the listing tells something new.
+func (s *store) learn(ctx context.Context, name string) error {
+	_, err := s.lookUp(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.damaged[name] {
+		s.damaged[name] = true
+		s.log.Error("volume cannot be served; its definition is left as it is", "volume", name, "err", err)
+	}
+	return nil
+}
+
+// setLimit notes the quota of a volume in bytes, 0 for none.
+func (s *store) setLimit(name string, limit uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if limit == 0 {
+		delete(s.limits, name)
+	} else {
+		s.limits[name] = limit
+	}
+}
+
+func (s *store) limit(name string) uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.limits[name]
+}
+
+// close lets go of the control plane.
+func (s *store) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.plane == nil {
+		return nil
+	}
+	err := s.plane.Close()
+	s.plane, s.catalog = nil, nil
+	return err
+}
