@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 )
 
 // ErrNoAnswer is in the chain of an error about a store that did not answer
@@ -59,6 +60,19 @@ func call[T any](ctx context.Context, c calls, op, name string, fn func() (T, er
 func do(ctx context.Context, c calls, op, name string, fn func() error) error {
 	_, err := call(ctx, c, op, name, func() (struct{}, error) { return struct{}{}, fn() })
 	return err
+}
+
+// awaitIdle waits until no call is under way, at most for patience.
+func (c calls) awaitIdle(patience time.Duration) {
+	over := time.After(patience)
+	for range cap(c.slots) {
+		select {
+		case c.slots <- struct{}{}:
+			defer func() { <-c.slots }()
+		case <-over:
+			return
+		}
+	}
 }
 
 func noAnswer(ctx context.Context, op, name string) error {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,11 +35,16 @@ func OpenDir(ctx context.Context, path string) (*Dir, error) {
 	return &Dir{root: root, calls: c}, nil
 }
 
-// Close lets go of the directory, so that its file system can be unmounted.
-// Calls that still hang in the kernel keep it busy.
+// Close lets go of the directory, so that its file system can be unmounted. It
+// waits a moment for calls that their callers have left; one that hangs in the
+// kernel keeps the file system busy.
 func (d *Dir) Close() error {
+	d.calls.awaitIdle(closePatience)
 	return d.root.Close()
 }
+
+// closePatience is how long calls that were left may take until they are through.
+const closePatience = time.Second
 
 // Mkdir implements FS.
 func (d *Dir) Mkdir(ctx context.Context, name string, mode fs.FileMode) error {

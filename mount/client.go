@@ -16,8 +16,9 @@ import (
 // Client is a glusterfs process of this node and its mount. It lives in a
 // directory of its own below the driver's run directory:
 //
-//	source.json   what it mounts, for the driver that adopts it
-//	mnt           where it mounts it
+//	mnt           where it mounts
+//	source.json   what it mounts, for the driver that adopts it; there from
+//	              before the client is handed out until it has ended
 type Client struct {
 	source  Source
 	dir     string
@@ -116,10 +117,14 @@ func (c *Client) start(ctx context.Context) (*process, error) {
 		c.kill(p)
 		return nil, newStartError(c.source, err, c.logFile, logStart)
 	}
+	if err := c.saveSource(); err != nil {
+		c.kill(p)
+		return nil, err
+	}
 	return p, nil
 }
 
-// prepare makes the client's directory, with what an adopter has to know in it.
+// prepare makes the client's directory, without what would have it adopted.
 func (c *Client) prepare() error {
 	for _, dir := range []string{c.Path(), filepath.Dir(c.logFile)} {
 		// Not for other users: on the mount lie the files of all volumes.
@@ -127,16 +132,24 @@ func (c *Client) prepare() error {
 			return err
 		}
 	}
+	if err := os.Remove(c.sourceFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (c *Client) saveSource() error {
 	data, err := json.Marshal(c.source)
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(c.dir, "source.json")
-	if err := os.WriteFile(file+".tmp", data, 0o600); err != nil {
+	if err := os.WriteFile(c.sourceFile()+".tmp", data, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(file+".tmp", file)
+	return os.Rename(c.sourceFile()+".tmp", c.sourceFile())
 }
+
+func (c *Client) sourceFile() string { return filepath.Join(c.dir, "source.json") }
 
 // awaitMount returns when p has mounted and the mount's root answers.
 func (c *Client) awaitMount(ctx context.Context, p *process) error {
@@ -301,7 +314,7 @@ func (c *Client) removeDir() error {
 func (c *Client) adopt() (mounted bool, err error) {
 	device, mounted, err := lookUpTable(c.Path())
 	if err != nil || !mounted {
-		// A client without its mount is left alone: containers may have it bound.
+		// A process without its mount is left alone: containers may have it bound.
 		return false, err
 	}
 	p, err := findProcess(c.Path())
@@ -311,4 +324,17 @@ func (c *Client) adopt() (mounted bool, err error) {
 	c.running.Store(p)
 	c.device.Store(device)
 	return true, nil
+}
+
+// discard ends a client that an earlier driver was killed in the start of: it
+// was never handed out, and may wait for its server for ever.
+func (c *Client) discard() error {
+	mounted, err := c.adopt()
+	if err != nil {
+		return err
+	}
+	if mounted {
+		c.kill(c.running.Load())
+	}
+	return c.removeDir()
 }

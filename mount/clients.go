@@ -216,24 +216,28 @@ func (cs *Clients) Adopt() error {
 }
 
 func (cs *Clients) adopt(key string) error {
-	data, err := os.ReadFile(filepath.Join(cs.config.RunDir, key, "source.json"))
+	dir := filepath.Join(cs.config.RunDir, key)
+	data, err := os.ReadFile(filepath.Join(dir, "source.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nothing was ever mounted there
+		return newClient(Source{}, dir, "", "").discard()
 	}
 	if err != nil {
 		return err
 	}
 	var source Source
 	if err := json.Unmarshal(data, &source); err != nil || source.Key() != key {
-		return &fs.PathError{Op: "adopt", Path: filepath.Join(cs.config.RunDir, key), Err: errors.New("source.json was not written by glustervol")}
+		return &fs.PathError{Op: "adopt", Path: dir, Err: errors.New("source.json was not written by glustervol")}
 	}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	c := cs.add(key, source)
 	mounted, err := c.adopt()
+	if err == nil && !mounted {
+		err = c.removeDir()
+	}
 	if err != nil || !mounted {
 		delete(cs.clients, key)
-		return errors.Join(err, c.removeDir())
+		return err
 	}
 	cs.config.Log.Info("client adopted", "client", key, "source", source.String(), "pid", c.PID())
 	if p := c.running.Load(); p != nil {

@@ -53,7 +53,7 @@ func newStartError(source Source, err error, logFile string, logStart int64) *St
 		defer f.Close()
 		text, e.Log = complaints(io.NewSectionReader(f, max(logStart, fileSize(logFile)-maxLogRead), maxLogRead))
 	}
-	for _, h := range hints() {
+	for _, h := range hints {
 		if h.match(text, err) {
 			e.Hint, e.Permanent = h.text(source), h.permanent
 			break
@@ -71,7 +71,7 @@ const (
 	tailWidth = 200
 	// maxLogRead is how many bytes at the end of a log are looked at; a start
 	// writes 5 kB, with log-level=TRACE 100 kB and more.
-	maxLogRead = 1 << 20
+	maxLogRead = 256 << 10
 )
 
 // complaints returns all that the log says, and the last warnings and errors.
@@ -122,86 +122,85 @@ func says(pattern string) func(string, error) bool {
 	return func(log string, _ error) bool { return re.MatchString(log) }
 }
 
-// hints returns what a log can say, in the order in which to ask: the first
-// that matches speaks. A cause stands in front of what follows from it.
-func hints() []hint {
-	return []hint{
-		{
-			match: says("subdirectory for mount"),
-			text: func(s Source) string {
-				return fmt.Sprintf("Gluster volume %s has no directory /%s; make it first, or correct the store's address", s.Volume, s.Subdir)
-			},
-			permanent: true,
+// hints are tried in this order; the first that matches speaks. A cause stands
+// in front of what follows from it.
+var hints = []hint{
+	{
+		match: says("subdirectory for mount"),
+		text: func(s Source) string {
+			return fmt.Sprintf("Gluster volume %s has no directory /%s; make it first, or correct the store's address", s.Volume, s.Subdir)
 		},
-		{
-			match: says("failed to fetch volume file|failed to get the 'volume file'"),
-			text: func(s Source) string {
-				return fmt.Sprintf("the servers know no Gluster volume %q; compare with 'gluster volume list' on %s", s.Volume, s.Servers[0])
-			},
-			permanent: true,
+		permanent: true,
+	},
+	{
+		// "failed to fetch volume file" alone can be a server that went away.
+		match: says("failed to get the 'volume file' from server"),
+		text: func(s Source) string {
+			return fmt.Sprintf("the servers know no Gluster volume %q; compare with 'gluster volume list' on %s", s.Volume, s.Servers[0])
 		},
-		{
-			match: says("cannot open /dev/fuse"),
-			text: func(Source) string {
-				return "this node has no FUSE; 'modprobe fuse' loads it, and a container needs the device /dev/fuse"
-			},
+		permanent: true,
+	},
+	{
+		match: says("cannot open /dev/fuse"),
+		text: func(Source) string {
+			return "this node has no FUSE; 'modprobe fuse' loads it, and a container needs the device /dev/fuse"
 		},
-		{
-			match: says("0-fuse: Initialization of volume failed"),
-			text: func(s Source) string {
-				return fmt.Sprintf("the Gluster client refuses one of its options %q", s.Options)
-			},
-			permanent: true,
+	},
+	{
+		match: says("0-fuse: Initialization of volume failed"),
+		text: func(s Source) string {
+			return fmt.Sprintf("the Gluster client refuses one of its options %q", s.Options)
 		},
-		{
-			match: says("0-glusterfs-fuse: mount of .* failed"),
-			text: func(Source) string {
-				return "this node's kernel refuses the mount, which takes root and CAP_SYS_ADMIN"
-			},
+		permanent: true,
+	},
+	{
+		match: says("0-glusterfs-fuse: mount of .* failed"),
+		text: func(Source) string {
+			return "this node's kernel refuses the mount, which takes root and CAP_SYS_ADMIN"
 		},
-		{
-			match: says("SSL connect error|could not load (our cert|private key|CA list)"),
-			text: func(Source) string {
-				return "the TLS connection failed; compare glusterfs.{pem,key,ca} (in /etc/ssl, on Debian in /usr/lib/ssl) and /var/lib/glusterd/secure-access on this node and on the servers"
-			},
+	},
+	{
+		match: says("SSL connect error|could not load (our cert|private key|CA list)"),
+		text: func(Source) string {
+			return "the TLS connection failed; compare glusterfs.{pem,key,ca} (in /etc/ssl, on Debian in /usr/lib/ssl) and /var/lib/glusterd/secure-access on this node and on the servers"
 		},
-		{
-			match: says("Server authentication failed|SETVOLUME on remote-host failed"),
-			text: func(s Source) string {
-				return fmt.Sprintf("the servers refuse this node; look at auth.allow and auth.ssl-allow in 'gluster volume info %s'", s.Volume)
-			},
-			permanent: true,
+	},
+	{
+		match: says("Server authentication failed|SETVOLUME on remote-host failed"),
+		text: func(s Source) string {
+			return fmt.Sprintf("the servers refuse this node; look at auth.allow and auth.ssl-allow in 'gluster volume info %s'", s.Volume)
 		},
-		{
-			match: says(`-client-\d+: DNS resolution failed`),
-			text: func(s Source) string {
-				return fmt.Sprintf("this node cannot resolve the names of the bricks in 'gluster volume info %s'; mend DNS or /etc/hosts", s.Volume)
-			},
+		permanent: true,
+	},
+	{
+		match: says(`-client-\d+: DNS resolution failed`),
+		text: func(s Source) string {
+			return fmt.Sprintf("this node cannot resolve the names of the bricks in 'gluster volume info %s'; mend DNS or /etc/hosts", s.Volume)
 		},
-		{
-			match: says("failed to get the port number for remote subvolume|first lookup on root failed|All subvolumes are down"),
-			text: func(s Source) string {
-				return fmt.Sprintf("no brick of Gluster volume %s, or not enough of them, can be reached; is it started? See 'gluster volume status %s'", s.Volume, s.Volume)
-			},
+	},
+	{
+		match: says("failed to get the port number for remote subvolume|first lookup on root failed|All subvolumes are down"),
+		text: func(s Source) string {
+			return fmt.Sprintf("no brick of Gluster volume %s, or not enough of them, can be reached; is it started? See 'gluster volume status %s'", s.Volume, s.Volume)
 		},
-		{
-			match: says("DNS resolution failed"),
-			text: func(s Source) string {
-				return fmt.Sprintf("no server can be reached, and not every name of %s can be resolved on this node; mend DNS or /etc/hosts", strings.Join(s.Servers, ", "))
-			},
+	},
+	{
+		match: says("DNS resolution failed"),
+		text: func(s Source) string {
+			return fmt.Sprintf("no server can be reached, and not every name of %s can be resolved on this node; mend DNS or /etc/hosts", strings.Join(s.Servers, ", "))
 		},
-		{
-			// Exit status 1, in other versions ENOTCONN, and no word on why.
-			match: says(`received signum \((1|107)\)`),
-			text: func(s Source) string {
-				return fmt.Sprintf("no glusterd answers on %s, port %s; is it running, and does a firewall lie between?", strings.Join(s.Servers, ", "), glusterdPort)
-			},
+	},
+	{
+		// Exit status 1, in other versions ENOTCONN, and no word on why.
+		match: says(`received signum \((1|107)\)`),
+		text: func(s Source) string {
+			return fmt.Sprintf("no glusterd answers on %s, port %s; is it running, and does a firewall lie between?", strings.Join(s.Servers, ", "), glusterdPort)
 		},
-		{
-			match: func(_ string, err error) bool { return errors.Is(err, ErrHung) },
-			text: func(s Source) string {
-				return fmt.Sprintf("%s did not answer in time; does a firewall or a dead link lie between, or are the bricks hung?", strings.Join(s.Servers, ", "))
-			},
+	},
+	{
+		match: func(_ string, err error) bool { return errors.Is(err, ErrHung) },
+		text: func(s Source) string {
+			return fmt.Sprintf("%s did not answer in time; does a firewall or a dead link lie between, or are the bricks hung?", strings.Join(s.Servers, ", "))
 		},
-	}
+	},
 }

@@ -28,7 +28,7 @@ const program = "glusterfs"
 // startProcess runs glusterfs in a session of its own, so that no signal meant
 // for the driver reaches it and it outlives the driver.
 func startProcess(binary string, args []string) (*process, error) {
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(binary, args...) //nolint:noctx // it outlives the driver; no context of ours ends it
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, err

@@ -51,7 +51,7 @@ func publish(draft, path string, gid int) error {
 }
 
 func removeStale(path string) error {
-	conn, err := net.Dial("unix", path)
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	switch {
 	case err == nil:
 		return errors.Join(fmt.Errorf("another driver serves %s; stop it first", path), conn.Close())

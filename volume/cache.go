@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/glustervol/glustervol/gluster"
 )
@@ -26,7 +25,7 @@ func newCache(stateDir string, address gluster.Address) *cache {
 	return &cache{dir: filepath.Join(stateDir, "known", address.Volume+"-"+hex.EncodeToString(sum[:4]))}
 }
 
-// load returns the volumes of the cache. What is damaged is dropped: the store
+// load returns the volumes of the cache. What is damaged is removed: the store
 // has it right.
 func (c *cache) load() (map[string]Definition, error) {
 	known := map[string]Definition{}
@@ -38,14 +37,16 @@ func (c *cache) load() (map[string]Definition, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		data, err := os.ReadFile(filepath.Join(c.dir, e.Name()))
-		if err != nil {
-			return nil, err
+		file := filepath.Join(c.dir, e.Name())
+		data, err := os.ReadFile(file)
+		if err == nil {
+			var r record
+			if r, err = decodeRecord(data); err == nil && r.Name+recordSuffix == e.Name() {
+				known[r.Name] = r.Definition
+				continue
+			}
 		}
-		r, err := decodeRecord(data)
-		if err == nil && r.Name == strings.TrimSuffix(e.Name(), recordSuffix) {
-			known[r.Name] = r.Definition
-		}
+		_ = os.Remove(file)
 	}
 	return known, nil
 }

@@ -80,7 +80,7 @@ func leftoverOf(dir, file string) (name string, ok bool) {
 	}
 	for _, suffix := range []string{recordSuffix, restoringSuffix} {
 		if entry, found := strings.CutSuffix(file, suffix); found {
-			name, _, err := parseEntry(entry)
+			name, err := parseEntry(entry)
 			return name, err == nil
 		}
 	}
@@ -195,7 +195,7 @@ func (c *catalog) madeByClaim(ctx context.Context, r record) (bool, error) {
 }
 
 func (c *catalog) settleRestore(ctx context.Context, file string, r record) error {
-	if _, _, err := parseEntry(r.Restores); err != nil {
+	if _, err := parseEntry(r.Restores); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, file, err)
 	}
 	taken, err := c.exists(ctx, trashData(r.Restores)+restoringSuffix)

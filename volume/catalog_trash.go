@@ -28,13 +28,13 @@ type Trashed struct {
 // ErrNotInTrash says that the trash has no such entry.
 var ErrNotInTrash = errors.New("no such entry in the trash; 'glustervol trash ls' lists them")
 
-// parseEntry splits an entry's name and checks it.
-func parseEntry(entry string) (name, id string, err error) {
+// parseEntry checks an entry's name and returns that of the volume.
+func parseEntry(entry string) (name string, err error) {
 	i := strings.LastIndexByte(entry, '.')
 	if i < 0 || CheckName(entry[:i]) != nil || !validID.MatchString(entry[i+1:]) {
-		return "", "", fmt.Errorf("%q: %w", entry, ErrNotInTrash)
+		return "", fmt.Errorf("%q: %w", entry, ErrNotInTrash)
 	}
-	return entry[:i], entry[i+1:], nil
+	return entry[:i], nil
 }
 
 // trash lists what can be restored or is being purged. Damaged records are
@@ -132,7 +132,7 @@ func (c *catalog) finishRestore(ctx context.Context, r record) error {
 // that nobody restores half of it; a purge that was interrupted goes on. It
 // calls removed as gluster.FS.RemoveTree does.
 func (c *catalog) purge(ctx context.Context, entry string, removed func(n int)) error {
-	if _, _, err := parseEntry(entry); err != nil {
+	if _, err := parseEntry(entry); err != nil {
 		return err
 	}
 	mark := trashData(entry) + purgingSuffix

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/glustervol/glustervol/gluster"
@@ -103,24 +104,27 @@ func (r record) check() error {
 // checkStored holds options from the store against what ParseOptions would
 // have made of them.
 func (o Options) checkStored() error {
+	canonical, err := ParseOptions(o.request())
+	if err != nil {
+		return err
+	}
+	if list := o.differences(canonical.Options); len(list) > 0 {
+		return fmt.Errorf("options are not in canonical form: %s", strings.Join(list, ", "))
+	}
+	return nil
+}
+
+// request is what a user writes to ask for o.
+func (o Options) request() map[string]string {
 	options := map[string]string{"on-remove": string(o.OnRemove)}
-	for key, value := range map[string]string{"path": o.Path, "mode": o.Mode, "uid": idText(o.UID), "gid": idText(o.GID)} {
+	for key, value := range map[string]string{
+		"client-options": string(o.ClientOptions), "gid": idText(o.GID), "mode": o.Mode, "path": o.Path, "uid": idText(o.UID),
+	} {
 		if value != "" {
 			options[key] = value
 		}
 	}
-	parsed, err := ParseOptions(options)
-	if err != nil {
-		return err
-	}
-	if parsed.Path != o.Path || parsed.Mode != o.Mode {
-		return errors.New("path or mode is not in canonical form")
-	}
-	client, err := mount.ParseOptions(string(o.ClientOptions))
-	if err != nil || client != o.ClientOptions {
-		return errors.Join(errors.New("client-options are not in canonical form"), err)
-	}
-	return nil
+	return options
 }
 
 // source is what a client mounts for the volumes of a store with these options.

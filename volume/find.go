@@ -100,8 +100,7 @@ func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, erro
 
 // noAnswer tells an error of a store that could not be asked from an answer.
 func noAnswer(err error) bool {
-	var start *mount.StartError
-	if errors.As(err, &start) {
+	if _, failed := errors.AsType[*mount.StartError](err); failed {
 		return true
 	}
 	for _, target := range []error{
@@ -117,8 +116,7 @@ func noAnswer(err error) bool {
 
 // waitingHelps tells a store that may answer later from one that refused.
 func waitingHelps(err error) bool {
-	var start *mount.StartError
-	if errors.As(err, &start) {
+	if start, failed := errors.AsType[*mount.StartError](err); failed {
 		return !start.Permanent
 	}
 	return noAnswer(err)

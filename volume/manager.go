@@ -33,6 +33,9 @@ type Config struct {
 	Node Node
 	// RunDir keeps what is lost at a reboot, StateDir what is not.
 	RunDir, StateDir string
+	// BootWait is how long after the machine's boot Create and Mount wait for a
+	// store that has not answered yet.
+	BootWait time.Duration
 	// OpenControl opens the control plane of a store.
 	OpenControl func(context.Context, gluster.Address) (ControlPlane, error)
 	// Clients mount the stores for the data.

@@ -21,6 +21,9 @@ func ThisNode(stateDir string) (Node, error) {
 		if err != nil {
 			return Node{}, err
 		}
+		if CheckName(host) != nil {
+			host = "node"
+		}
 		id = host + "-" + NewID()[:8]
 		if err := replaceFile(file, []byte(id+"\n")); err != nil {
 			return Node{}, err

@@ -85,7 +85,7 @@ func ParseOptions(options map[string]string) (Request, error) {
 			return Request{}, fmt.Errorf("option %s: %w", key, err)
 		}
 	}
-	return r, r.Options.check()
+	return r, r.check()
 }
 
 // check finds options that do not go together.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -34,6 +35,8 @@ type store struct {
 	open    func(context.Context, gluster.Address) (ControlPlane, error)
 	cache   *cache
 	log     *slog.Logger
+	// bootWait is Config.BootWait.
+	bootWait time.Duration
 
 	// connecting is held while the control plane is opened; a channel, so that
 	// who waits for it can leave.
@@ -42,6 +45,8 @@ type store struct {
 	mu      sync.RWMutex
 	plane   ControlPlane
 	catalog *catalog
+	// closed tells that the driver ends: nothing is opened any more.
+	closed bool
 	// reached tells that the store answered at least once since the start.
 	reached bool
 	// trouble is why the last attempt to reach it failed, or nil.
@@ -52,6 +57,8 @@ type store struct {
 	damaged map[string]bool
 	// limits are the quotas in bytes of volumes that have one.
 	limits map[string]uint64
+	// refreshes counts them, so that each reads other volumes again.
+	refreshes int
 }
 
 func newStore(address gluster.Address, config Config) (*store, error) {
@@ -66,6 +73,7 @@ func newStore(address gluster.Address, config Config) (*store, error) {
 		open:       config.OpenControl,
 		cache:      cache,
 		log:        config.Log.With("store", address.String()),
+		bootWait:   config.BootWait,
 		connecting: make(chan struct{}, 1),
 		known:      known,
 		damaged:    map[string]bool{},
@@ -83,8 +91,11 @@ func (s *store) connect(ctx context.Context) (*catalog, error) {
 		return nil, s.unreachable(errors.Join(context.Cause(ctx), s.lastTrouble()))
 	}
 	s.mu.RLock()
-	plane, cat := s.plane, s.catalog
+	plane, cat, closed := s.plane, s.catalog, s.closed
 	s.mu.RUnlock()
+	if closed {
+		return nil, s.unreachable(fs.ErrClosed)
+	}
 	if cat != nil && plane.Alive() {
 		return cat, nil
 	}
@@ -94,6 +105,9 @@ func (s *store) connect(ctx context.Context) (*catalog, error) {
 	plane, cat, err := s.openPlane(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed && err == nil {
+		plane, cat, err = nil, nil, errors.Join(fs.ErrClosed, plane.Close())
+	}
 	s.plane, s.catalog, s.trouble = plane, cat, err
 	if err != nil {
 		return nil, s.unreachable(err)
@@ -128,13 +142,13 @@ func (s *store) unreachable(err error) error {
 // store that has not answered yet.
 const retryPause = time.Second
 
-// await is connect for requests that Docker will not repeat: while the store
-// has never answered since the driver's start, as when the whole cluster boots,
-// it goes on trying until ctx is done. Later a failure is told at once.
+// await is connect for requests that Docker will not repeat: while the machine
+// boots, and the cluster perhaps with it, it goes on trying until ctx is done.
+// Later, or when the store has answered once, a failure is told at once.
 func (s *store) await(ctx context.Context) (*catalog, error) {
 	for {
 		cat, err := s.connect(ctx)
-		if err == nil || s.wasReached() || !waitingHelps(err) {
+		if err == nil || s.wasReached() || sinceBoot() > s.bootWait.Nanoseconds() || !waitingHelps(err) {
 			return cat, err
 		}
 		select {
@@ -167,12 +181,16 @@ func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
 	if err != nil {
 		return Definition{}, err
 	}
+	before, _ := s.get(name)
 	def, err := cat.read(ctx, name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
+	case s.known[name].ID != before.ID: // this node has changed it meanwhile
 	case err == nil:
-		s.remember(def)
+		s.keep(def)
 	case errors.Is(err, ErrNotFound):
-		s.forget(name)
+		s.drop(name)
 	}
 	return def, s.failed(err)
 }
@@ -191,9 +209,22 @@ func (s *store) list() []Definition {
 	return slices.Collect(maps.Values(s.known))
 }
 
+// remember notes a volume that this node has made or read.
 func (s *store) remember(def Definition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.keep(def)
+}
+
+// forget notes that there is no volume of that name.
+func (s *store) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(name)
+}
+
+// keep is remember with s.mu held.
+func (s *store) keep(def Definition) {
 	if old, known := s.known[def.Name]; known && old.ID == def.ID {
 		return
 	}
@@ -204,9 +235,8 @@ func (s *store) remember(def Definition) {
 	}
 }
 
-func (s *store) forget(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// drop is forget with s.mu held.
+func (s *store) drop(name string) {
 	delete(s.damaged, name)
 	delete(s.limits, name)
 	if _, known := s.known[name]; !known {
@@ -218,8 +248,13 @@ func (s *store) forget(name string) {
 	}
 }
 
+// rereadAtOnce is how many known volumes a refresh reads again.
+const rereadAtOnce = 25
+
 // refresh brings what is known up to what the store has. A name is forgotten
 // only when its look-up says so: a listing can lack what a brick that is down has.
+// A name that is listed still may be another volume by now, so the known ones
+// are read again too, a part each time.
 func (s *store) refresh(ctx context.Context) error {
 	cat, err := s.connect(ctx)
 	if err != nil {
@@ -231,9 +266,10 @@ func (s *store) refresh(ctx context.Context) error {
 	}
 	listed := make(map[string]bool, len(names))
 	var errs []error
-	for _, name := range names {
+	turns, turn := 1+len(names)/rereadAtOnce, s.countRefresh()
+	for i, name := range names {
 		listed[name] = true
-		if _, known := s.get(name); !known {
+		if _, known := s.get(name); !known || (i+turn)%turns == 0 {
 			errs = append(errs, s.learn(ctx, name))
 		}
 	}
@@ -243,6 +279,13 @@ func (s *store) refresh(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (s *store) countRefresh() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refreshes++
+	return s.refreshes
 }
 
 // learn looks up a name of which the listing tells something new.
@@ -284,6 +327,7 @@ func (s *store) limit(name string) uint64 {
 func (s *store) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	if s.plane == nil {
 		return nil
 	}

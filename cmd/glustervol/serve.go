@@ -37,6 +37,7 @@ type serveOptions struct {
 	logLevel     slog.Level
 	logFormat    string
 	linger       time.Duration
+	bootWait     time.Duration
 	glusterfs    string
 	stores       []gluster.Address
 }
@@ -78,6 +79,7 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "log from this `level` on: debug, info, warn or error")
 	f.StringVar(&s.logFormat, "log-format", "text", "log as `text` (key=value) or json")
 	f.DurationVar(&s.linger, "linger", 10*time.Second, "how `long` to keep a Gluster client that nobody uses")
+	f.DurationVar(&s.bootWait, "boot-wait", 10*time.Minute, "how `long` after the machine's boot containers wait for a store that is not up yet")
 	f.StringVar(&s.glusterfs, "glusterfs", "glusterfs", "the Gluster client `program`")
 	return cmd
 }
@@ -97,8 +99,8 @@ func (s *serveOptions) parse(stores []string) error {
 	if s.logFormat != "text" && s.logFormat != "json" {
 		return fmt.Errorf("--log-format is text or json, not %q", s.logFormat)
 	}
-	if s.linger < 0 {
-		return fmt.Errorf("--linger is a time, such as 10s, not %s", s.linger)
+	if s.linger < 0 || s.bootWait < 0 {
+		return fmt.Errorf("--linger and --boot-wait are times, such as 10s, not %s and %s", s.linger, s.bootWait)
 	}
 	for flag, dir := range map[string]string{"run-dir": s.runDir, "state-dir": s.stateDir, "log-dir": s.logDir} {
 		if !filepath.IsAbs(dir) {
@@ -203,14 +205,14 @@ func ignoreClosed(err error) error {
 
 // lockRunDir makes the run directory, and it this driver's alone. It returns
 // its path without symlinks, as the kernel's mount table has it.
-func lockRunDir(dir string) (real string, unlock func(), err error) {
+func lockRunDir(dir string) (path string, unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return "", nil, err
 	}
-	if real, err = filepath.EvalSymlinks(dir); err != nil {
+	if path, err = filepath.EvalSymlinks(dir); err != nil {
 		return "", nil, err
 	}
-	lock := flock.New(filepath.Join(real, "lock"))
+	lock := flock.New(filepath.Join(path, "lock"))
 	locked, err := lock.TryLock()
 	if err != nil {
 		return "", nil, err
@@ -218,7 +220,7 @@ func lockRunDir(dir string) (real string, unlock func(), err error) {
 	if !locked {
 		return "", nil, fmt.Errorf("another driver uses %s; stop it first, or give this one another --run-dir", dir)
 	}
-	return real, func() { _ = lock.Unlock() }, nil
+	return path, func() { _ = lock.Unlock() }, nil
 }
 
 // listenDocker takes the plugin socket from systemd, or opens it.
@@ -264,7 +266,7 @@ func (s *serveOptions) newManager(clients *mount.Clients, log *slog.Logger) (*vo
 	}
 	manager, err := volume.New(volume.Config{
 		Stores: s.stores, Node: node, RunDir: s.runDir, StateDir: s.stateDir,
-		OpenControl: volume.FUSEControl(clients), Clients: clients, Log: log,
+		BootWait: s.bootWait, OpenControl: volume.FUSEControl(clients), Clients: clients, Log: log,
 	})
 	clients.EndIdle()
 	return manager, node, err

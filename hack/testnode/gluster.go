@@ -137,11 +137,24 @@ var volumeNumber = struct {
 // line ("replica 3"); brickRoot is a directory for the bricks, "" for one on disk.
 func NewGlusterVolume(t testing.TB, bricks int, brickRoot string, kind ...string) *GlusterVolume {
 	t.Helper()
-	Gluster(t)
 	volumeNumber.Lock()
 	volumeNumber.last++
-	v := &GlusterVolume{Name: fmt.Sprintf("gv%d", volumeNumber.last), t: t}
+	name := fmt.Sprintf("gv%d", volumeNumber.last)
 	volumeNumber.Unlock()
+	return newGlusterVolume(t, name, bricks, brickRoot, kind...)
+}
+
+// NamedGlusterVolume is a NewGlusterVolume of one brick with a name that the
+// test has chosen.
+func NamedGlusterVolume(t testing.TB, name string) *GlusterVolume {
+	t.Helper()
+	return newGlusterVolume(t, name, 1, "")
+}
+
+func newGlusterVolume(t testing.TB, name string, bricks int, brickRoot string, kind ...string) *GlusterVolume {
+	t.Helper()
+	Gluster(t)
+	v := &GlusterVolume{Name: name, t: t}
 	if brickRoot == "" {
 		brickRoot = t.TempDir()
 	}
@@ -204,6 +217,25 @@ func Listen(t testing.TB, address string) {
 	l, err := net.Listen("tcp", address)
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
+}
+
+// Filter has the machine's firewall deal with TCP packets to an address and a
+// port as target says: "DROP", as if nobody were there, or "REJECT", as if
+// nobody listened.
+func Filter(t testing.TB, address, port, target string) {
+	t.Helper()
+	Require(t)
+	rule := []string{"OUTPUT", "-d", address, "-p", "tcp", "--dport", port, "-j", target}
+	if target == "REJECT" {
+		rule = append(rule, "--reject-with", "tcp-reset")
+	}
+	run := func(command string) {
+		if out, err := exec.Command("iptables", append([]string{"-w", command}, rule...)...).CombinedOutput(); err != nil {
+			t.Fatalf("iptables %s %s: %v: %s", command, strings.Join(rule, " "), err, out)
+		}
+	}
+	run("-A")
+	t.Cleanup(func() { run("-D") })
 }
 
 // stopDaemons ends the daemons and what Gluster started on its own; it returns

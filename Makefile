@@ -1,0 +1,108 @@
+PREFIX ?= /usr/local
+SBINDIR ?= $(PREFIX)/sbin
+UNITDIR ?= /usr/lib/systemd/system
+FUZZTIME ?= 30s
+TEST_TIMEOUT ?= 20m
+GOLANGCI_LINT_VERSION := v2.15.0
+
+# sudo resets PATH: look for Go where it is usually put, and for the daemons that
+# the tests start. Whatever a test runs then finds the same ones.
+GO := $(firstword $(shell command -v go 2>/dev/null) $(wildcard /usr/local/go/bin/go /usr/lib/go/bin/go /snap/bin/go))
+export PATH := $(if $(GO),$(patsubst %/,%,$(dir $(GO))):)$(PATH):/usr/sbin:/sbin
+
+# git refuses to look at a tree of another owner, which stops Go's own stamping;
+# the version comes in by -ldflags anyway.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+VERSION ?= $(or $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --dirty 2>/dev/null),unknown)
+
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+GOLANGCI_LINT := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+# Scripts tell by their first line, so that those without an extension are found.
+SCRIPTS = $(shell find .ci hack -type f -exec awk 'FNR == 1 && /^\043!.*sh( |$$)/ { print FILENAME } { nextfile }' {} +)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: go
+go:
+	@test -n '$(GO)' || { echo "make: Go is not found: put it on PATH, or run 'make GO=/path/to/go'" >&2; exit 1; }
+
+.PHONY: build
+build: go ## Build bin/glustervol for this machine
+	$(BUILD) -o bin/glustervol ./cmd/glustervol
+
+.PHONY: build-all
+build-all: bin/glustervol-linux-amd64 bin/glustervol-linux-arm64 ## Build for Linux on amd64 and arm64
+
+.PHONY: bin/glustervol-linux-amd64 bin/glustervol-linux-arm64
+bin/glustervol-linux-amd64 bin/glustervol-linux-arm64: bin/glustervol-linux-%: go
+	GOOS=linux GOARCH=$* $(BUILD) -o $@ ./cmd/glustervol
+
+.PHONY: install
+install: ## Install what 'make build' built, and the systemd units (DESTDIR, PREFIX)
+	@test -x bin/glustervol || { echo "make install: no bin/glustervol: run 'make build' first" >&2; exit 1; }
+	install -D -m 755 bin/glustervol '$(DESTDIR)$(SBINDIR)/glustervol'
+	install -D -m 644 hack/systemd/glustervol.socket '$(DESTDIR)$(UNITDIR)/glustervol.socket'
+	install -d '$(DESTDIR)$(UNITDIR)'
+	sed 's|/usr/local/sbin/|$(SBINDIR)/|' hack/systemd/glustervol.service >'$(DESTDIR)$(UNITDIR)/glustervol.service'
+	chmod 644 '$(DESTDIR)$(UNITDIR)/glustervol.service'
+	test -e '$(DESTDIR)/etc/default/glustervol' || \
+		install -D -m 644 hack/systemd/glustervol.default '$(DESTDIR)/etc/default/glustervol'
+	@test -n '$(DESTDIR)' || echo "Now say in /etc/default/glustervol where the store is, and run:" \
+		"systemctl daemon-reload && systemctl enable glustervol.socket glustervol.service && systemctl restart glustervol.service"
+
+.PHONY: uninstall
+uninstall: ## Remove what 'make install' put there, but not its configuration
+	@if test -z '$(DESTDIR)' && test -d /run/systemd/system && test -e '$(UNITDIR)/glustervol.service'; then \
+		systemctl disable --now glustervol.socket glustervol.service; \
+	fi
+	rm -f '$(DESTDIR)$(SBINDIR)/glustervol' '$(DESTDIR)$(UNITDIR)/glustervol.socket' '$(DESTDIR)$(UNITDIR)/glustervol.service'
+
+.PHONY: lint
+lint: go $(GOLANGCI_LINT) ## Look for mistakes in code and scripts, and for layers that reach across
+	@command -v shellcheck >/dev/null || { echo "make lint: no shellcheck: run 'sudo hack/install-deps.sh test'" >&2; exit 1; }
+	$(GO) mod tidy -diff
+	$(GOLANGCI_LINT) run
+	shellcheck $(SCRIPTS)
+
+.PHONY: fmt
+fmt: go $(GOLANGCI_LINT) ## Format the code
+	$(GOLANGCI_LINT) fmt
+
+# The name holds the version, so that another version is another file.
+$(GOLANGCI_LINT): | go
+	GOBIN='$(CURDIR)/bin/tools' $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv bin/tools/golangci-lint $@
+
+.PHONY: test-unit
+test-unit: go ## Run the tests that need neither root nor Gluster nor Docker
+	$(GO) test -short ./...
+
+.PHONY: test
+test: go ## Install what tests need; lint, build, and run all tests (as root)
+	@test "$$(id -u)" = 0 || { echo "make test: mounts file systems and runs Gluster and Docker: run 'sudo make test'" >&2; exit 1; }
+	hack/install-deps.sh test
+	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory build
+	$(GO) test -race -short -count=1 ./...
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: go ## Run each fuzz test for FUZZTIME (30s)
+	@set -e; grep -rEo --include='*_test.go' '^func Fuzz\w+' . | sed 's|/[^/]*:func | |' | while read -r dir name; do \
+		echo "== $$name in $$dir"; \
+		$(GO) test -short -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' "$$dir"; \
+	done
+
+.PHONY: demo
+demo: build ## Show it: a small Gluster and Docker cluster on this machine (as root)
+	hack/demo.sh up
+
+.PHONY: demo-clean
+demo-clean: ## Take away all that 'make demo' made
+	hack/demo.sh clean
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin dist coverage*

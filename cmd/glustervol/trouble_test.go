@@ -1,0 +1,259 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/glustervol/glustervol/hack/testnode"
+	"github.com/glustervol/glustervol/mount"
+	"github.com/glustervol/glustervol/plugin"
+)
+
+// atOnce is a bound on answers that come from memory; a machine under load may
+// need the most of it.
+const atOnce = 5 * time.Second
+
+// expectAtOnce fails the test if what takes longer than answers from memory do.
+func expectAtOnce(t testing.TB, what string, call func()) {
+	t.Helper()
+	start := time.Now()
+	call()
+	if took := time.Since(start); took > atOnce {
+		t.Errorf("%s took %s", what, took)
+	}
+}
+
+// controlClient is the control plane's client of a Gluster volume.
+func controlClient(t testing.TB, gv *testnode.GlusterVolume) mount.Status {
+	t.Helper()
+	for _, c := range cliJSON[plugin.Info](t, "info").Clients {
+		if c.Source.Volume == gv.Name && strings.Contains(string(c.Source.Options), "entry-timeout=0") {
+			return c
+		}
+	}
+	t.Fatalf("no control plane of %s", gv.Name)
+	return mount.Status{}
+}
+
+// hang has a process stop in the middle of what it does, until resume or the
+// end of the test.
+func hang(t testing.TB, pid int) (resume func()) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume = func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
+	t.Cleanup(resume)
+	return resume
+}
+
+// TestGlusterVolumeStops: what needs the store fails with what to do, what is
+// known is shown, and all goes on by itself when Gluster does.
+func TestGlusterVolumeStops(t *testing.T) {
+	gv, _ := startNode(t)
+	h := startHeart(t, gv, "heart", "web")
+	gv.Stop()
+
+	hint := "gluster volume status " + gv.Name
+	expectAtOnce(t, "docker run", func() { dockerFails(t, runArgs("true", "-v=web:/data"), "mount volume web", hint) })
+	expectAtOnce(t, "docker volume create", func() { dockerFails(t, createArgs("other"), "create volume other", hint) })
+	cliFails(t, []string{"rm", "web"}, "remove volume web", hint)
+	cliFails(t, []string{"trash", "ls"}, hint)
+	if got := docker(t, "volume", "ls", "--quiet"); got != "web" {
+		t.Errorf("docker volume ls: %q", got)
+	}
+	testnode.Eventually(t, "the trouble is told", func() bool {
+		return strings.Contains(dockerInspect(t, "web").Status.Trouble, hint) && strings.Contains(cli(t, "info"), hint)
+	})
+
+	gv.Start()
+	h.beatsOn(t)
+	testnode.Eventually(t, "volumes can be made again", func() bool {
+		_, err := testnode.TryDocker(createArgs("other")...)
+		return err == nil
+	})
+	if got := runScript(t, "ls /data", "-v=web:/data"); got != "beat" {
+		t.Errorf("behind the trouble: %q", got)
+	}
+	testnode.Eventually(t, "the trouble is over", func() bool { return inspect(t, "web").Trouble == "" })
+}
+
+// TestAnswersFromMemory: what is known is told while the store hangs, and what
+// is not known is not called absent.
+func TestAnswersFromMemory(t *testing.T) {
+	gv, _ := startNode(t)
+	create(t, "web", "uid=999")
+	startContainer(t, "box", "-v=logs:/data")
+	resume := hang(t, controlClient(t, gv).PID)
+
+	expectAtOnce(t, "docker volume ls", func() {
+		if got := docker(t, "volume", "ls", "--quiet"); got != "logs\nweb" {
+			t.Errorf("docker volume ls: %q", got)
+		}
+	})
+	expectAtOnce(t, "docker volume inspect", func() {
+		if v := dockerInspect(t, "web"); v.Options["uid"] != "999" || v.Status.Path != "volumes/web" {
+			t.Errorf("%+v", v)
+		}
+	})
+	expectAtOnce(t, "glustervol ls and inspect", func() { cli(t, "ls"); cli(t, "inspect", "web") })
+	expectAtOnce(t, "glustervol info", func() { cli(t, "info") })
+	expectAtOnce(t, "docker exec", func() { execScript(t, "box", "echo hi > /data/f") })
+	expectAtOnce(t, "docker rm", func() { docker(t, "rm", "--force", "box") })
+	if a, err := tryAsk(t.Context(), "Get", `{"Name": "unknown"}`); !errors.Is(err, errNoAnswer) {
+		t.Errorf("Get of an unknown volume: %+v, %v", a, err)
+	}
+
+	resume()
+	if got := runScript(t, "cat /data/f", "-v=logs:/data"); got != "hi" {
+		t.Errorf("behind the trouble: %q", got)
+	}
+	expect(t, ask(t, "Get", `{"Name": "unknown"}`).Err, "no such volume")
+}
+
+// TestHungStoreBlocksNoOther: of two stores, one hangs.
+func TestHungStoreBlocksNoOther(t *testing.T) {
+	good, bad := testnode.NewGlusterVolume(t, 1, ""), testnode.NewGlusterVolume(t, 1, "")
+	serveDocker(t, good.Address(), bad.Address())
+	create(t, "old")
+	create(t, "elsewhere", "store="+bad.Address())
+	runScript(t, "echo hi > /data/f", "-v=old:/data", "-v=elsewhere:/elsewhere")
+	create(t, "trashed")
+	docker(t, "volume", "rm", "trashed")
+	resume := hang(t, controlClient(t, bad).PID)
+
+	expectAtOnce(t, "docker run on the other store", func() {
+		if got := runScript(t, "cat /data/f", "-v=old:/data"); got != "hi" {
+			t.Errorf("read %q", got)
+		}
+	})
+	const lookUp = 12 * time.Second // an unknown name is asked for in all stores
+	bounded := func(what string, call func()) {
+		t.Helper()
+		start := time.Now()
+		call()
+		if took := time.Since(start); took > lookUp+atOnce {
+			t.Errorf("%s took %s", what, took)
+		}
+	}
+	bounded("docker volume create", func() {
+		dockerFails(t, createArgs("new"), bad.Address(), "may be there already", "-o store=")
+	})
+	bounded("docker volume create in a store", func() { create(t, "new", "store="+good.Address()) })
+	bounded("docker volume rm", func() { docker(t, "volume", "rm", "new", "old") })
+	bounded("glustervol trash ls", func() {
+		out, errs, code := tryCLI(t, "trash", "ls")
+		if code != exitFailed {
+			t.Errorf("exit code %d", code)
+		}
+		expect(t, out, "trashed")
+		expect(t, errs, bad.Address())
+	})
+	if a, err := tryAsk(t.Context(), "Get", `{"Name": "unknown"}`); !errors.Is(err, errNoAnswer) {
+		t.Errorf("Get of an unknown volume: %+v, %v", a, err)
+	}
+	resume()
+}
+
+// TestClientsDie: what is started next is served by new ones.
+func TestClientsDie(t *testing.T) {
+	gv, _ := startNode(t)
+	startContainer(t, "box", "-v=web:/data")
+	old := inspect(t, "web").Client.PID
+	for _, pid := range []int{old, controlClient(t, gv).PID} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testnode.Eventually(t, "the death is noticed", func() bool { return inspect(t, "web").Client.Health == "dead" })
+	create(t, "other")
+	runScript(t, "echo hi > /data/f", "-v=web:/data")
+	docker(t, "restart", "box")
+	if got := execScript(t, "box", "cat /data/f"); got != "hi" {
+		t.Errorf("the restarted container reads %q", got)
+	}
+	if v := inspect(t, "web"); v.Client.PID == old || v.Client.Health != "alive" || len(v.Users) != 1 {
+		t.Errorf("%+v", v)
+	}
+	docker(t, "rm", "--force", "box")
+	expectUnused(t, "web")
+}
+
+// TestUnknownGlusterVolume: the driver serves, and says what is wrong.
+func TestUnknownGlusterVolume(t *testing.T) {
+	testnode.Gluster(t)
+	serveDocker(t, "gfs1:/nosuch")
+	if got := docker(t, "volume", "ls", "--quiet"); got != "" {
+		t.Errorf("docker volume ls: %q", got)
+	}
+	testnode.Eventually(t, "info tells the trouble", func() bool {
+		return strings.Contains(cli(t, "info"), `the servers know no Gluster volume "nosuch"`)
+	})
+	dockerFails(t, createArgs("web"), "create volume web", "gfs1:/nosuch", `the servers know no Gluster volume "nosuch"`, "gluster volume list")
+}
+
+// TestServerAppears: a server that cannot be reached is told of, or waited for
+// while the machine boots.
+func TestServerAppears(t *testing.T) {
+	gv := testnode.NewGlusterVolume(t, 1, "")
+	rule := func(op string) {
+		t.Helper()
+		out, err := exec.Command("iptables", op, "INPUT", "-d", "198.51.100.3", "-p", "tcp", "--dport", "24007", "-j", "REJECT", "--reject-with", "tcp-reset").CombinedOutput()
+		if err != nil {
+			t.Fatalf("iptables: %v: %s", err, out)
+		}
+	}
+	rule("-A")
+	store := "gfs3:/" + gv.Name
+	d := serveDocker(t, store)
+	testnode.Eventually(t, "info tells the trouble", func() bool {
+		return strings.Contains(cli(t, "info"), "no glusterd answers on gfs3, port 24007")
+	})
+	dockerFails(t, createArgs("web"), "create volume web", store, "no glusterd answers on gfs3, port 24007")
+
+	d.stop()
+	d.args = append(d.args, "--boot-wait=1000000h")
+	d.start()
+	created := make(chan error, 1)
+	go func() {
+		_, err := testnode.TryDocker(createArgs("web")...)
+		created <- err
+	}()
+	failures := func() int { return strings.Count(driverLog(t), "VolumeDriver.Create") }
+	_ = failures
+	rule("-D")
+	if err := <-created; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFullBrick: nothing half is left of what had no room, and room is all that
+// is needed to go on.
+func TestFullBrick(t *testing.T) {
+	disk := testnode.SmallDisk(t, 32<<20)
+	gv := testnode.NewGlusterVolume(t, 1, disk)
+	serveDocker(t, gv.Address())
+	create(t, "web")
+	runScript(t, "dd if=/dev/zero of=/data/big bs=1M count=64; sync; true", "-v=web:/data")
+	out, err := exec.Command("df", disk).CombinedOutput()
+	t.Logf("%s %v", out, err)
+	before := tree(t, gv)
+	_, err = testnode.TryDocker(createArgs("other")...)
+	t.Log(err)
+	_, err = testnode.TryDocker("volume", "rm", "web")
+	t.Log(err)
+	for k := range tree(t, gv) {
+		if before[k] == "" {
+			t.Log("new", k)
+		}
+	}
+	runScript(t, "rm /data/big", "-v=web:/data")
+	create(t, "other")
+	docker(t, "volume", "rm", "other", "web")
+	_ = os.Remove
+}

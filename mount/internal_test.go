@@ -1,0 +1,227 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/glustervol/glustervol/hack/testnode"
+)
+
+// TestCallHangs has a mount hang under a thousand system calls.
+func TestCallHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const patience = time.Minute
+		c := newClient(Source{}, "", "", "")
+		answer := make(chan struct{})
+		before := runtime.NumGoroutine()
+		for range 1000 {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			start := time.Now()
+			err := c.call(ctx, func() error { <-answer; return nil })
+			cancel()
+			if !errors.Is(err, ErrHung) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("error %v", err)
+			}
+			if waited := time.Since(start); waited != patience {
+				t.Fatalf("left after %s, want %s", waited, patience)
+			}
+		}
+		if n := runtime.NumGoroutine() - before; n > maxCalls {
+			t.Errorf("%d goroutines are left behind, want at most %d", n, maxCalls)
+		}
+		close(answer)
+		other := errors.New("something else")
+		for range 2 * maxCalls {
+			if err := c.call(t.Context(), func() error { return other }); !errors.Is(err, other) {
+				t.Fatalf("after the hang: %v", err)
+			}
+		}
+	})
+}
+
+// TestLockHangs has a start take longer than a second user can wait.
+func TestLockHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient(Source{}, "", "", "")
+		if err := c.lock(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := c.ensure(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		c.unlock()
+		if err := c.lock(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRotateLog(t *testing.T) {
+	const limit = 10
+	tests := []struct {
+		doc   string
+		files []string // contents of log, log.1, log.2, …; "" for none
+		want  []string
+	}{
+		{doc: "no log", files: []string{""}, want: []string{""}},
+		{doc: "a small log", files: []string{"just right"}, want: []string{"just right"}},
+		{doc: "the first", files: []string{"far too long"}, want: []string{"", "far too long"}},
+		{doc: "one more", files: []string{"far too long", "1"}, want: []string{"", "far too long", "1"}},
+		{doc: "as many as are kept", files: []string{"far too long", "1", "2", "3"}, want: []string{"", "far too long", "1", "2"}},
+		{doc: "a gap", files: []string{"far too long", "", "2"}, want: []string{"", "far too long", "", "2"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.doc, func(t *testing.T) {
+			log := filepath.Join(t.TempDir(), "client.log")
+			for i, content := range tt.files {
+				if content == "" {
+					continue
+				}
+				if err := os.WriteFile(logName(log, i), []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := rotateLog(log, 0, limit); err != nil {
+				t.Fatal(err)
+			}
+			for i := range oldLogs + 2 {
+				want := ""
+				if i < len(tt.want) {
+					want = tt.want[i]
+				}
+				got, err := os.ReadFile(logName(log, i))
+				if string(got) != want || err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%s: %q, %v; want %q", logName(log, i), got, err, want)
+				}
+			}
+		})
+	}
+}
+
+func logName(log string, i int) string {
+	if i == 0 {
+		return log
+	}
+	return fmt.Sprintf("%s.%d", log, i)
+}
+
+func TestRotateLogFails(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "client.log")
+	if err := os.WriteFile(log, []byte("far too long"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(log+".2", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(log+".3", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := rotateLog(log, 0, 10); err == nil {
+		t.Error("no error")
+	}
+	if data, err := os.ReadFile(log); err != nil || string(data) != "far too long" {
+		t.Errorf("the log: %q, %v", data, err)
+	}
+}
+
+// TestOptionsAreTaken starts a client with each option of the allowlist: none
+// may be one that this glusterfs refuses, for then no volume with it would mount.
+func TestOptionsAreTaken(t *testing.T) {
+	cs, source := newRealClients(t)
+	var flags, values []string
+	for _, key := range slices.Sorted(maps.Keys(allowed)) {
+		switch allowed[key].kind {
+		case flagOption, fuseOption:
+			flags = append(flags, key)
+		case numberOption:
+			values = append(values, key+"=32")
+		case levelOption:
+			values = append(values, key+"=INFO")
+		default:
+			values = append(values, key+"=off")
+		}
+	}
+	for _, chosen := range [][]string{flags, values, {"direct-io-mode=auto", "use-readdirp=on", "kernel-writeback-cache=on", "fopen-keep-cache=on", "auto-invalidation=on", "fuse-flush-handle-interrupt=on"}} {
+		options, err := ParseOptions(strings.Join(chosen, ","))
+		if err != nil {
+			t.Fatal(err)
+		}
+		source.Options = options
+		c, err := cs.Use(t.Context(), source, "a")
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if _, err := c.VerifyDir(t.Context(), "."); err != nil {
+			t.Errorf("%s: %v", options, err)
+		}
+		args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", c.PID()))
+		if err != nil || !strings.Contains(string(args), strings.Join(options.args(), "\x00")) {
+			t.Errorf("command line %q, %v; want %q in it", args, err, options.args())
+		}
+		cs.Release(source.Key(), "a")
+	}
+}
+
+// TestEndReplaced has the linger of a client run out twice, the second time
+// when another client has its path: that must be left alone.
+func TestEndReplaced(t *testing.T) {
+	cs, source := newRealClients(t)
+	key := source.Key()
+	if _, err := cs.Use(t.Context(), source, "a"); err != nil {
+		t.Fatal(err)
+	}
+	old := cs.clients[key]
+	cs.Release(key, "a")
+	if err := cs.endIdle(t.Context(), key, old); err != nil {
+		t.Fatal(err)
+	}
+	c, err := cs.Use(t.Context(), source, "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c == old.Client {
+		t.Fatal("the client is the old one")
+	}
+	if err := cs.endIdle(t.Context(), key, old); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.VerifyDir(t.Context(), "."); err != nil {
+		t.Errorf("the new client: %v", err)
+	}
+	cs.Release(key, "b")
+}
+
+// newRealClients returns clients that end when they are closed, at the end of
+// the test, and the source of a Gluster volume.
+func newRealClients(t *testing.T) (*Clients, Source) {
+	t.Helper()
+	gv := testnode.NewGlusterVolume(t, 1, "")
+	dir := t.TempDir()
+	cs := NewClients(Config{
+		RunDir: filepath.Join(dir, "run"),
+		LogDir: filepath.Join(dir, "log"),
+		Binary: "glusterfs",
+		Linger: time.Hour,
+		Log:    slog.New(slog.DiscardHandler),
+	})
+	t.Cleanup(func() {
+		if err := cs.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return cs, Source{Servers: []string{"gfs1"}, Volume: gv.Name}
+}
