@@ -42,17 +42,20 @@ func TestCallHangs(t *testing.T) {
 }
 
 func TestCallAfterItsDeadline(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	for range 100 { // a free slot must not win over the deadline, not even by chance
-		err := do(ctx, newCalls(), "mkdir", "a/b", func() error {
-			t.Error("the call was made")
-			return nil
-		})
-		if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, context.Canceled) {
-			t.Fatalf("error %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 100 { // a free slot must not win over the deadline, not even by chance
+			err := do(ctx, newCalls(), "mkdir", "a/b", func() error {
+				t.Error("the call was made")
+				return nil
+			})
+			if !errors.Is(err, ErrNoAnswer) || !errors.Is(err, context.Canceled) {
+				t.Fatalf("error %v", err)
+			}
+			synctest.Wait()
 		}
-	}
+	})
 }
 
 func TestCallFails(t *testing.T) {
@@ -60,6 +63,33 @@ func TestCallFails(t *testing.T) {
 	if !errors.Is(err, fs.ErrExist) || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("error %v, want the call's own", err)
 	}
+}
+
+func TestAwaitIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCalls()
+		start := time.Now()
+		c.awaitIdle(time.Minute)
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("waited %s for nothing", waited)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wantNoAnswer(t, do(ctx, c, "mkdir", "a/b", func() error { time.Sleep(10 * time.Second); return nil }))
+		c.awaitIdle(5 * time.Second)
+		if waited := time.Since(start); waited != 6*time.Second {
+			t.Errorf("waited until %s, want 6s", waited)
+		}
+		c.awaitIdle(time.Minute)
+		if waited := time.Since(start); waited != 10*time.Second {
+			t.Errorf("waited until %s, want 10s, when the call ends", waited)
+		}
+		for range 2 * maxCalls { // the slots are free again
+			if err := do(t.Context(), c, "mkdir", "a/b", func() error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }
 
 func wantNoAnswer(t *testing.T, err error) {

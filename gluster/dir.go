@@ -69,7 +69,10 @@ func (d *Dir) Create(ctx context.Context, name string, data []byte) error {
 			return err
 		}
 		_, err = f.Write(data)
-		return errors.Join(err, f.Sync(), f.Close())
+		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+			_ = d.root.Remove(name) // half a file is worse than none
+		}
+		return err
 	})
 }
 

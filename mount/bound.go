@@ -1,7 +1,9 @@
 package mount
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -15,65 +17,82 @@ import (
 // Bound tells which processes of this node see a directory of a client's mount,
 // or something below it, bound in their mount namespace: containers that use
 // it. One process stands for each namespace. The mount itself does not count,
-// nor does a copy of all of it in another namespace.
+// nor does a copy of all of it in another namespace. In doubt a mount counts:
+// that of an earlier, dead client does, and of a client that is not known, that
+// of every glusterfs.
 func (cs *Clients) Bound(key, dir string) (pids []int, err error) {
 	cs.mu.Lock()
 	c, found := cs.clients[key]
 	cs.mu.Unlock()
-	if !found {
-		return nil, nil
+	source := ""
+	if found {
+		source = c.source.remote()
+	}
+	root := path.Join("/", dir)
+	sees := func(m *mountinfo.Info) bool {
+		return m.FSType == fsType && strings.HasSuffix(m.Source, source) && (m.Root == root || strings.HasPrefix(m.Root, root+"/"))
 	}
 	namespaces, err := mountNamespaces()
 	if err != nil {
 		return nil, err
 	}
-	for _, pid := range namespaces {
-		bound, err := boundIn(pid, c.device.Load(), path.Join("/", dir))
+	for _, members := range namespaces {
+		pid, err := firstThatSees(members, sees)
 		if err != nil {
 			return nil, err
 		}
-		if bound {
+		if pid != 0 {
 			pids = append(pids, pid)
 		}
 	}
 	return pids, nil
 }
 
-// mountNamespaces returns a process of each mount namespace that has one.
-func mountNamespaces() (map[string]int, error) {
+// mountNamespaces returns the processes of each mount namespace.
+func mountNamespaces() (map[string][]int, error) {
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, err
 	}
-	namespaces := map[string]int{}
+	namespaces := map[string][]int{}
 	for _, dir := range dirs {
 		namespace, err := os.Readlink(filepath.Join(dir, "ns/mnt"))
-		if err != nil {
-			continue // it has ended, and its namespace with it if nobody else is in there
+		if ended(err) {
+			continue
 		}
-		if namespaces[namespace], err = strconv.Atoi(filepath.Base(dir)); err != nil {
+		if err != nil {
 			return nil, err
 		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			return nil, err
+		}
+		namespaces[namespace] = append(namespaces[namespace], pid)
 	}
 	return namespaces, nil
 }
 
-func boundIn(pid int, device uint64, root string) (bool, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
-	if err != nil {
-		return false, nil // ended meanwhile
-	}
-	defer f.Close()
-	table, err := mountinfo.GetMountsFromReader(f, func(m *mountinfo.Info) (skip, stop bool) {
-		sees := unix.Mkdev(uint32(m.Major), uint32(m.Minor)) == device && (m.Root == root || strings.HasPrefix(m.Root, root+"/"))
-		return !sees, sees
-	})
-	if err != nil {
-		// A process that ends while its table is read gives half a table.
-		if _, gone := os.Stat(fmt.Sprintf("/proc/%d", pid)); gone != nil {
-			return false, nil
+// firstThatSees asks the first process of a namespace that has not ended
+// meanwhile; 0 if it does not see such a mount, or if none is left.
+func firstThatSees(members []int, sees func(*mountinfo.Info) bool) (pid int, err error) {
+	for _, pid := range members {
+		f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+		if ended(err) || errors.Is(err, unix.EINVAL) { // EINVAL: nobody has waited for it yet
+			continue
 		}
-		return false, fmt.Errorf("read the mounts of process %d: %w", pid, err)
+		if err != nil {
+			return 0, err
+		}
+		table, err := mountinfo.GetMountsFromReader(f, func(m *mountinfo.Info) (skip, stop bool) { return !sees(m), sees(m) })
+		f.Close()
+		switch {
+		case err != nil:
+			return 0, &fs.PathError{Op: "read", Path: f.Name(), Err: err}
+		case len(table) > 0:
+			return pid, nil
+		default:
+			return 0, nil
+		}
 	}
-	return len(table) > 0, nil
+	return 0, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -231,13 +232,19 @@ func (c *Client) verifyRoot(fd int) error {
 }
 
 // explain tells a dead client from one that has lost its bricks: both answer
-// ENOTCONN.
+// ENOTCONN. A dying one does so a moment before its process is gone, and
+// ECONNABORTED to what it was asked before.
 func (c *Client) explain(err error) error {
-	if errors.Is(err, unix.ENOTCONN) && !c.running.Load().alive() {
+	p := c.running.Load()
+	dying := errors.Is(err, unix.ECONNABORTED) || errors.Is(err, unix.ENOTCONN) && p.closing()
+	if dying && p.awaitExit(deathPatience) {
 		return ErrDead
 	}
 	return err
 }
+
+// deathPatience is how long a process may outlive the closing of its files.
+const deathPatience = 5 * time.Second
 
 // mounted tells whether the client's own mount is on its path. It asks the
 // kernel alone, so it does not hang with the client.
@@ -266,7 +273,7 @@ func (c *Client) kill(p *process) {
 	p.kill()
 	// A mount that hangs is let go of by the kernel when its process has ended.
 	_ = c.detach()
-	p.awaitExit()
+	p.awaitExit(exitPatience)
 	c.running.Store(nil)
 }
 
@@ -282,7 +289,7 @@ func (c *Client) end(ctx context.Context) error {
 	if err := c.call(ctx, func() error { return c.unmount(p) }); err != nil {
 		return &fs.PathError{Op: "unmount", Path: c.Path(), Err: err}
 	}
-	p.awaitExit()
+	p.awaitExit(exitPatience)
 	c.running.Store(nil)
 	return c.removeDir()
 }

@@ -2,6 +2,7 @@ package mount_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,12 +50,9 @@ func testShare(t *testing.T, n *node) {
 	wantList(t, n, n.source, a, "b")
 	n.Release(n.source.Key(), "b")
 	n.awaitEnd(a, pid)
-	if list := n.List(); len(list) != 0 {
-		t.Errorf("list %+v", list)
-	}
-	if status := n.Status(n.source.Key()); status.Health != "not running" {
-		t.Errorf("status %+v", status)
-	}
+	n.eventually("the client is forgotten", func() bool {
+		return len(n.List()) == 0 && n.Status(n.source.Key()).Health == "not running"
+	})
 }
 
 // wantList sees how the client of source is listed.
@@ -77,7 +75,7 @@ func wantList(t *testing.T, n *node, source mount.Source, c *mount.Client, users
 // testLinger has a user come back within the linger of one of two clients that
 // lost theirs at once. When the other has ended, so would this one have.
 func testLinger(t *testing.T, n *node) {
-	n.config.Linger = 300 * time.Millisecond
+	n.config.Linger = time.Second
 	n.Clients = mount.NewClients(n.config)
 	other := n.with("noatime")
 	a, b := n.use(n.source, "a"), n.use(other, "a")
@@ -92,6 +90,86 @@ func testLinger(t *testing.T, n *node) {
 	if a.PID() != pid {
 		t.Errorf("process %d, was %d", a.PID(), pid)
 	}
+}
+
+func testMount(t *testing.T, n *node) {
+	c := n.use(n.source, "first")
+	must(t, os.Mkdir(filepath.Join(c.Path(), "d"), 0o755))
+	path, err := n.Mount(t.Context(), n.source, "d", "a")
+	if err != nil || path != filepath.Join(c.Path(), "d") {
+		t.Errorf("path %s, %v", path, err)
+	}
+	wantList(t, n, n.source, c, "a", "first")
+
+	_, err = n.Mount(t.Context(), n.source, "absent", "b")
+	wantIs(t, "a directory that is not there", err, fs.ErrNotExist)
+	_, err = n.Mount(t.Context(), n.source, "absent", "a")
+	wantIs(t, "a directory that is not there", err, fs.ErrNotExist)
+	wantList(t, n, n.source, c, "a", "first") // as before
+
+	absent := n.source
+	absent.Subdir = "no/where"
+	if _, err := n.Mount(t.Context(), absent, ".", "a"); err == nil {
+		t.Error("mounted what is not there")
+	}
+	n.eventually("the client that failed is forgotten", func() bool { return len(n.List()) == 1 })
+}
+
+// testMountAfterDeath kills the client right before each mount, which must not
+// take it for alive, nor for one that has lost its bricks.
+func testMountAfterDeath(t *testing.T, n *node) {
+	c := n.use(n.source, "first")
+	pid := c.PID()
+	for round := range 20 {
+		n.kill(pid, unix.SIGKILL)
+		if _, err := n.Mount(t.Context(), n.source, ".", "a"); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if c.PID() == pid {
+			t.Fatalf("round %d: the process is the one that was killed", round)
+		}
+		pid = c.PID()
+	}
+}
+
+// testBound has a container with a directory bound in its mount namespace.
+func testBound(t *testing.T, n *node) {
+	c := n.use(n.source, "a")
+	for _, dir := range []string{"dd/e", "d"} {
+		must(t, os.MkdirAll(filepath.Join(c.Path(), dir), 0o755))
+	}
+	container := n.container(filepath.Join(c.Path(), "dd/e"))
+	key := n.source.Key()
+	wantBound := func(doc, dir string, want bool) {
+		t.Helper()
+		pids, err := n.Bound(key, dir)
+		if err != nil || slices.Contains(pids, container.PID()) != want || len(pids) > 1 || !want && len(pids) > 0 {
+			t.Errorf("%s: %s is bound by %v, %v; the container %d, want %v", doc, dir, pids, err, container.PID(), want)
+		}
+	}
+	n.eventually("the container has it bound", func() bool {
+		pids, err := n.Bound(key, "dd/e")
+		must(t, err)
+		return len(pids) > 0
+	})
+	wantBound("itself", "dd/e", true)
+	wantBound("what it lies in", "dd", true)
+	wantBound("a neighbour", "d", false)
+	wantBound("what lies in it", "dd/e/f", false)
+
+	n.kill(c.PID(), unix.SIGKILL)
+	n.wantHealth(c, key, "dead")
+	wantBound("a dead client", "dd/e", true)
+	n.use(n.source, "a")
+	wantBound("a new client", "dd/e", true)
+	wantBound("a new client", "d", false)
+	must(t, os.Rename(filepath.Join(c.Path(), "dd"), filepath.Join(c.Path(), "gone")))
+	wantBound("a new name on the store", "dd/e", true)
+	n.Clients = mount.NewClients(n.config)
+	wantBound("a client that was not adopted", "dd/e", true)
+	must(t, n.Adopt())
+	container.Kill()
+	wantBound("no container", "dd/e", false)
 }
 
 // testChurn has many users come and go, with hardly a linger between: who has

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/glustervol/glustervol/hack/testnode"
 )
@@ -176,9 +179,9 @@ func TestOptionsAreTaken(t *testing.T) {
 	}
 }
 
-// TestEndReplaced has the linger of a client run out twice, the second time
-// when another client has its path: that must be left alone.
-func TestEndReplaced(t *testing.T) {
+// TestEndLate has lingers run out too late to be stopped: when another client
+// has the path, and when there is a user again. Both must be left alone.
+func TestEndLate(t *testing.T) {
 	cs, source := newRealClients(t)
 	key := source.Key()
 	if _, err := cs.Use(t.Context(), source, "a"); err != nil {
@@ -196,13 +199,55 @@ func TestEndReplaced(t *testing.T) {
 	if c == old.Client {
 		t.Fatal("the client is the old one")
 	}
-	if err := cs.endIdle(t.Context(), key, old); err != nil {
-		t.Error(err)
-	}
-	if _, err := c.VerifyDir(t.Context(), "."); err != nil {
-		t.Errorf("the new client: %v", err)
+	for _, late := range []*shared{old, cs.clients[key]} {
+		if err := cs.endIdle(t.Context(), key, late); err != nil {
+			t.Error(err)
+		}
+		if _, err := c.VerifyDir(t.Context(), "."); err != nil {
+			t.Errorf("the new client: %v", err)
+		}
 	}
 	cs.Release(key, "b")
+}
+
+// TestFirstThatSees has processes of a mount namespace end after they were
+// listed, as the short-lived ones of a container do.
+func TestFirstThatSees(t *testing.T) {
+	zombie := exec.Command("true")
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = zombie.Wait() }()
+	for isZombie := false; !isZombie; {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", zombie.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		isZombie = strings.Contains(string(stat), ") Z ")
+	}
+	const gone = 1 << 30 // larger than any process id
+	self := os.Getpid()
+	all := func(*mountinfo.Info) bool { return true }
+	none := func(*mountinfo.Info) bool { return false }
+	tests := []struct {
+		doc     string
+		members []int
+		sees    func(*mountinfo.Info) bool
+		want    int
+	}{
+		{doc: "it sees", members: []int{self}, sees: all, want: self},
+		{doc: "it does not see", members: []int{self}, sees: none},
+		{doc: "the first has ended", members: []int{gone, self}, sees: all, want: self},
+		{doc: "the first is a zombie", members: []int{zombie.Process.Pid, gone, self}, sees: all, want: self},
+		{doc: "all have ended", members: []int{gone, zombie.Process.Pid}, sees: all},
+	}
+	for _, tt := range tests {
+		t.Run(tt.doc, func(t *testing.T) {
+			if got, err := firstThatSees(tt.members, tt.sees); err != nil || got != tt.want {
+				t.Errorf("got %d, %v; want %d", got, err, tt.want)
+			}
+		})
+	}
 }
 
 // newRealClients returns clients that end when they are closed, at the end of

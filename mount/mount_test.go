@@ -37,6 +37,9 @@ func TestClients(t *testing.T) {
 	}{
 		{"users share a client", testShare},
 		{"linger", testLinger},
+		{"mount", testMount},
+		{"mount after a death", testMountAfterDeath},
+		{"bound", testBound},
 		{"users come and go", testChurn},
 		{"close", testClose},
 		{"files in use", testBusy},
@@ -249,6 +252,19 @@ func (n *node) bind(dir string) (target string, unbind func()) {
 		n.t.Helper()
 		must(n.t, unix.Unmount(target, 0))
 	}
+}
+
+// container starts a process that has a directory bound in a mount namespace
+// of its own, from which it takes part in what is unmounted outside.
+func (n *node) container(dir string) *testnode.Daemon {
+	n.t.Helper()
+	target, err := os.MkdirTemp(n.dir, "container")
+	must(n.t, err)
+	d, err := testnode.StartDaemon(filepath.Join(n.dir, "container.log"), func() error { return nil },
+		"unshare", "--mount", "--propagation", "slave", "sh", "-c", `mount --bind "$0" "$1" && exec sleep 1000`, dir, target)
+	must(n.t, err)
+	n.t.Cleanup(d.Kill)
+	return d
 }
 
 // recorder keeps what is logged.

@@ -74,6 +74,16 @@ func (p *process) alive() bool {
 	}
 }
 
+// closing tells whether the process has ended or is about to: it has no file
+// open any more.
+func (p *process) closing() bool {
+	if !p.alive() {
+		return true
+	}
+	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))
+	return len(files) == 0 && (err == nil || ended(err))
+}
+
 func (p *process) kill() {
 	if p.alive() {
 		_ = unix.Kill(p.pid, unix.SIGKILL) // it can only be gone already
@@ -85,14 +95,17 @@ func (p *process) kill() {
 // log's disk hangs, and nothing depends on its end.
 const exitPatience = 2 * time.Second
 
-// awaitExit waits a moment for the end of a process. A nil one has ended.
-func (p *process) awaitExit() {
+// awaitExit waits for the end of a process and tells whether it came. A nil
+// process has ended.
+func (p *process) awaitExit(patience time.Duration) bool {
 	if p == nil {
-		return
+		return true
 	}
 	select {
 	case <-p.exited:
-	case <-time.After(exitPatience):
+		return true
+	case <-time.After(patience):
+		return false
 	}
 }
 
@@ -147,7 +160,12 @@ func clientStart(dir, mountPoint string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// proc_pid_stat(5): the name, in parentheses, is field 2, starttime field 22.
+	// proc_pid_stat(5): the name, in parentheses, is field 2, session field 6,
+	// starttime field 22. A client leads its session; the child that it forks
+	// to mount does not.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if fields[6-3] != filepath.Base(dir) {
+		return 0, nil
+	}
 	return strconv.ParseUint(fields[22-3], 10, 64)
 }

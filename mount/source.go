@@ -35,7 +35,13 @@ func (s Source) Key() string {
 
 // String writes s as mount.glusterfs(8) does, the options left out.
 func (s Source) String() string {
-	text := strings.Join(s.Servers, ",") + ":/" + s.Volume
+	return strings.Join(s.Servers, ",") + s.remote()
+}
+
+// remote is what stands behind the server in String, and in the kernel's mount
+// table.
+func (s Source) remote() string {
+	text := ":/" + s.Volume
 	if s.Subdir != "" {
 		text += "/" + s.Subdir
 	}

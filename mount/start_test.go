@@ -18,7 +18,7 @@ import (
 func testStartErrors(t *testing.T, n *node) {
 	tests := []struct {
 		doc       string
-		deadline  time.Duration // 0: a short one
+		hangs     bool // until its deadline
 		prepare   func(s *mount.Source, config *mount.Config)
 		hint      string
 		permanent bool
@@ -47,19 +47,20 @@ func testStartErrors(t *testing.T, n *node) {
 			hint:    "no glusterd answers on " + refusingHost,
 		},
 		{
-			doc:      "nothing listens anywhere",
-			deadline: 20 * time.Second, // a client waits 3 s before it asks the next
-			prepare:  func(s *mount.Source, _ *mount.Config) { s.Servers = []string{refusingHost, "gfs3"} },
-			hint:     "no glusterd answers on " + refusingHost + ", gfs3",
+			doc:     "nothing listens anywhere", // a client waits 3 s before it asks the next
+			prepare: func(s *mount.Source, _ *mount.Config) { s.Servers = []string{refusingHost, "gfs3"} },
+			hint:    "no glusterd answers on " + refusingHost + ", gfs3",
 		},
 		{
 			doc:     "a server that is switched off",
+			hangs:   true,
 			prepare: func(s *mount.Source, _ *mount.Config) { s.Servers = []string{silentHost} },
 			hint:    silentHost + " did not answer in time",
 			cause:   mount.ErrHung,
 		},
 		{
 			doc:     "a server that accepts and does not answer",
+			hangs:   true,
 			prepare: func(s *mount.Source, _ *mount.Config) { s.Servers = []string{muteHost} },
 			hint:    muteHost + " did not answer in time",
 			cause:   mount.ErrHung,
@@ -88,7 +89,11 @@ func testStartErrors(t *testing.T, n *node) {
 			inner := newRunDir(t, n.source)
 			tt.prepare(&inner.source, &inner.config)
 			inner.Clients = mount.NewClients(inner.config)
-			wantStartError(t, inner, max(tt.deadline, 3*time.Second), tt.hint, tt.permanent, tt.cause)
+			deadline := patience
+			if tt.hangs {
+				deadline = 2 * time.Second
+			}
+			wantStartError(t, inner, deadline, tt.hint, tt.permanent, tt.cause)
 		})
 	}
 }
@@ -146,7 +151,7 @@ func TestStoppedVolume(t *testing.T) {
 	gv := testnode.NewGlusterVolume(t, 1, "")
 	n := newRunDir(t, mount.Source{Servers: []string{"gfs1"}, Volume: gv.Name})
 	gv.Stop()
-	wantStartError(t, n, 10*time.Second, "is it started?", false, unix.ENOTCONN)
+	wantStartError(t, n, patience, "is it started?", false, unix.ENOTCONN)
 	gv.Start()
 	c := n.use(n.source, "a")
 	pid := c.PID()

@@ -45,7 +45,7 @@ func NewAdmin(manager AdminManager, info func() Info, log *slog.Logger) *Admin {
 	mux.HandleFunc("GET /v1/trash", a.answer(a.trash))
 	mux.HandleFunc("POST /v1/trash/restore", a.answer(a.restore))
 	mux.HandleFunc("POST /v1/trash/empty", a.emptyTrash)
-	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: deadline}
+	a.server = newServer(mux, log)
 	return a
 }
 

@@ -46,7 +46,7 @@ func (c *AdminClient) List(ctx context.Context) (list []VolumeInfo, err error) {
 
 // Inspect describes a volume.
 func (c *AdminClient) Inspect(ctx context.Context, name string) (v VolumeInfo, err error) {
-	return v, c.call(ctx, http.MethodGet, volumePath(name), nil, &v)
+	return v, c.callOn(ctx, http.MethodGet, name, "", &v)
 }
 
 // Create makes a volume.
@@ -63,19 +63,19 @@ func (c *AdminClient) Remove(ctx context.Context, name, store string, keepData b
 	if keepData {
 		query.Set("keep-data", "")
 	}
-	return c.call(ctx, http.MethodDelete, volumePath(name)+"?"+query.Encode(), nil, nil)
+	return c.callOn(ctx, http.MethodDelete, name, "?"+query.Encode(), nil)
 }
 
 // Mount mounts a volume by hand and returns its path.
 func (c *AdminClient) Mount(ctx context.Context, name string) (string, error) {
 	var answer mountAnswer
-	err := c.call(ctx, http.MethodPost, volumePath(name)+"/mount", nil, &answer)
+	err := c.callOn(ctx, http.MethodPost, name, "/mount", &answer)
 	return answer.Mountpoint, err
 }
 
 // Unmount ends a mount by hand.
 func (c *AdminClient) Unmount(ctx context.Context, name string) error {
-	return c.call(ctx, http.MethodPost, volumePath(name)+"/unmount", nil, nil)
+	return c.callOn(ctx, http.MethodPost, name, "/unmount", nil)
 }
 
 // Trash lists the trash. The error may tell of a part that could not be read.
@@ -118,7 +118,13 @@ func (c *AdminClient) EmptyTrash(ctx context.Context, which []string, report fun
 	}
 }
 
-func volumePath(name string) string { return "/v1/volumes/" + url.PathEscape(name) }
+// callOn is call about a volume. What is no name may be another path.
+func (c *AdminClient) callOn(ctx context.Context, method, name, rest string, answer any) error {
+	if err := volume.CheckName(name); err != nil {
+		return err
+	}
+	return c.call(ctx, method, "/v1/volumes/"+name+rest, nil, answer)
+}
 
 // call sends a request and reads the answer into answer, unless that is nil.
 func (c *AdminClient) call(ctx context.Context, method, path string, request, answer any) error {
@@ -127,19 +133,13 @@ func (c *AdminClient) call(ctx context.Context, method, path string, request, an
 		return err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		var failed failure
-		if err := json.NewDecoder(response.Body).Decode(&failed); err != nil || failed.Error == "" {
-			return fmt.Errorf("the driver answers %s: %s %s is not known to it; is it of another version?", response.Status, method, path)
-		}
-		return errors.New(failed.Error)
-	}
 	if answer == nil {
 		return nil
 	}
 	return json.NewDecoder(response.Body).Decode(answer)
 }
 
+// send sends a request and returns the answer, unless that is a failure.
 func (c *AdminClient) send(ctx context.Context, method, path string, request any) (*http.Response, error) {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -150,11 +150,27 @@ func (c *AdminClient) send(ctx context.Context, method, path string, request any
 		return nil, err
 	}
 	response, err := c.http.Do(r)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, nil
+	}
+	defer response.Body.Close()
+	var failed failure
+	if err := json.NewDecoder(response.Body).Decode(&failed); err != nil || failed.Error == "" {
+		return nil, fmt.Errorf("the driver answers %s: %s %s is not known to it; is it of another version?", response.Status, method, path)
+	}
+	return nil, errors.New(failed.Error)
+}
+
+// explain tells a person what to do when the driver cannot be asked.
+func (c *AdminClient) explain(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
-		return nil, fmt.Errorf("the glustervol driver does not run on this node (nobody serves %s); start it with 'systemctl start glustervol' or 'glustervol serve'", c.socket)
+		return fmt.Errorf("the glustervol driver does not run on this node (nobody serves %s); start it with 'systemctl start glustervol' or 'glustervol serve'", c.socket)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("%s is root's; use sudo", c.socket)
+		return fmt.Errorf("%s is root's; use sudo", c.socket)
 	}
-	return response, err
+	return err
 }

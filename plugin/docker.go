@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/docker/go-plugins-helpers/sdk"
@@ -41,10 +41,10 @@ var errDeadline = errors.New("Docker waits no longer")
 
 // Docker serves dockerd.
 type Docker struct {
-	manager  Manager
-	log      *slog.Logger
-	handler  sdk.Handler
-	requests sync.WaitGroup
+	manager Manager
+	log     *slog.Logger
+	mux     *http.ServeMux
+	server  *http.Server
 }
 
 // NewDocker returns a handler of the volume plugin protocol, version 1
@@ -52,9 +52,14 @@ type Docker struct {
 //
 // The Driver interface of go-plugins-helpers is not used, since it passes no
 // context, and since its handlers answer a request that arrives without a body,
-// which dockerd's retries cause, in a way that makes dockerd forget the volume.
+// which dockerd's retries cause, in a way that makes dockerd forget the volume;
+// nor is its server, which cannot be stopped.
 func NewDocker(manager Manager, log *slog.Logger) *Docker {
-	d := &Docker{manager: manager, log: log, handler: sdk.NewHandler(`{"Implements": ["VolumeDriver"]}`)}
+	mux := http.NewServeMux()
+	d := &Docker{manager: manager, log: log, mux: mux, server: newServer(mux, log)}
+	mux.HandleFunc("/Plugin.Activate", func(w http.ResponseWriter, _ *http.Request) {
+		sdk.EncodeResponse(w, map[string][]string{"Implements": {"VolumeDriver"}}, false)
+	})
 	handle(d, "Capabilities", deadline, d.capabilities)
 	handle(d, "Create", longDeadline, d.create)
 	handle(d, "Get", deadline, d.get)
@@ -66,21 +71,22 @@ func NewDocker(manager Manager, log *slog.Logger) *Docker {
 	return d
 }
 
-// Serve answers requests on l until that is closed.
-func (d *Docker) Serve(l net.Listener) error {
-	return d.handler.Serve(l)
+// newServer is a server of one of the driver's sockets.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{Handler: handler, ReadHeaderTimeout: deadline, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
 }
 
-// Wait waits until no request is under way, or ctx is done.
+// Serve answers requests on l until that is closed.
+func (d *Docker) Serve(l net.Listener) error {
+	return d.server.Serve(l)
+}
+
+// Wait takes no more requests, also on the connections that dockerd keeps open,
+// and waits until none is under way, or ctx is done.
 func (d *Docker) Wait(ctx context.Context) {
-	idle := make(chan struct{})
-	go func() {
-		d.requests.Wait()
-		close(idle)
-	}()
-	select {
-	case <-idle:
-	case <-ctx.Done():
+	if err := d.server.Shutdown(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+		d.log.Warn("requests are left without an answer", "err", err)
+		_ = d.server.Close() // nothing is left to be done for them
 	}
 }
 
@@ -92,9 +98,7 @@ var errUncertain = errors.New("no answer is better than this one")
 
 // handle answers calls of one method of the protocol.
 func handle[Request, Response any](d *Docker, method string, deadline time.Duration, answer func(context.Context, Request) (Response, error)) {
-	d.handler.HandleFunc("/VolumeDriver."+method, func(w http.ResponseWriter, r *http.Request) {
-		d.requests.Add(1)
-		defer d.requests.Done()
+	d.mux.HandleFunc("/VolumeDriver."+method, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeoutCause(r.Context(), deadline, errDeadline)
 		defer cancel()
 		start := time.Now()
@@ -127,7 +131,11 @@ func decode[Request any](body io.Reader) (request Request, err error) {
 	if _, empty := any(request).(struct{}); empty {
 		return request, nil
 	}
-	err = json.NewDecoder(io.LimitReader(body, maxRequest)).Decode(&request)
+	// All of it: net/http tells that a client has left only behind its end.
+	data, err := io.ReadAll(io.LimitReader(body, maxRequest))
+	if err == nil {
+		err = json.NewDecoder(bytes.NewReader(data)).Decode(&request)
+	}
 	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return request, fmt.Errorf("%w: the request has no body: %w", errUncertain, err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,10 +30,10 @@ func Listen(path string, gid int) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false)
 	if err := publish(draft, path, gid); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
+	l.SetUnlinkOnClose(false) // it is not at that path any more
 	return &listener{Listener: l, path: path}, nil
 }
 
@@ -40,7 +41,7 @@ func publish(draft, path string, gid int) error {
 	mode := fs.FileMode(0o600)
 	if gid >= 0 {
 		mode = 0o660
-		if err := os.Chown(draft, 0, gid); err != nil {
+		if err := os.Chown(draft, -1, gid); err != nil {
 			return err
 		}
 	}
@@ -51,6 +52,9 @@ func publish(draft, path string, gid int) error {
 }
 
 func removeStale(path string) error {
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is in the way: it is no socket", path)
+	}
 	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
 	switch {
 	case err == nil:
@@ -67,11 +71,15 @@ func removeStale(path string) error {
 // listener removes its socket when it is closed.
 type listener struct {
 	net.Listener
-	path string
+	path   string
+	closed atomic.Bool
 }
 
 // Close stops listening; dockerd then finds no plugin, instead of one that
-// does not answer.
+// does not answer. Once closed, the path may be another driver's.
 func (l *listener) Close() error {
+	if l.closed.Swap(true) {
+		return net.ErrClosed
+	}
 	return errors.Join(os.Remove(l.path), l.Listener.Close())
 }

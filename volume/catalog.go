@@ -23,7 +23,7 @@ import (
 //	.glustervol/tombstones/ENTRY.json      a removal under way; renamed, it is the record in the trash
 //	.glustervol/trash/ENTRY.json           a removed volume, and
 //	.glustervol/trash/ENTRY/               its data
-//	.glustervol/trash/ENTRY.restoring      the same record, while the volume is restored
+//	.glustervol/trash/ENTRY.ID.restoring   the same record, while it is restored as the volume ID
 //	.glustervol/trash/ENTRY.purging        the same record, once the data is being purged
 //
 // Every step from one state to the next is one rename. A claim hashes like the
@@ -234,10 +234,15 @@ func (c *catalog) create(ctx context.Context, def Definition, adopt bool) error 
 	if err := c.claim(ctx, r); err != nil {
 		return err
 	}
-	if err := c.makeDir(ctx, r, adopt); err != nil {
+	var err error
+	if r.made, err = c.makeDir(ctx, r, adopt); err != nil {
 		return c.dropClaim(ctx, r, err)
 	}
-	return c.define(ctx, r)
+	if err := c.define(ctx, r); err != nil {
+		r.made = r.made && !noAnswer(err) // it may come true yet
+		return c.dropClaim(ctx, r, err)
+	}
+	return nil
 }
 
 // claim takes the name for r, unless a volume has it.
@@ -265,30 +270,36 @@ func (c *catalog) claim(ctx context.Context, r record) error {
 // cleanUpTime is for taking back an operation whose own time may be over.
 const cleanUpTime = 5 * time.Second
 
-// dropClaim takes back a claim and returns the reason, err. A claim that it
-// cannot take back is settled later.
+// dropClaim takes back a claim, with the directory that was made under it, and
+// returns the reason, err. A claim that it cannot take back is settled later.
 func (c *catalog) dropClaim(ctx context.Context, r record, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
 	if mine, readErr := c.readRecord(ctx, claimFile(r.Name)); readErr == nil && mine.ID == r.ID {
+		if r.made {
+			_ = c.fs.Remove(ctx, r.Dir())
+		}
 		_ = c.fs.Remove(ctx, claimFile(r.Name))
 	}
 	return err
 }
 
-// makeDir makes the volume's directory with owner and mode.
-func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) error {
-	err := c.mkdir(ctx, r.Definition)
-	if errors.Is(err, fs.ErrExist) {
-		if r.ownDir() && !mayExist {
-			return fmt.Errorf("directory %s is on the store without a volume; take it over with '-o adopt=true', or move it away", r.Dir())
-		}
-		return c.adoptDir(ctx, r.Definition)
+// makeDir makes the volume's directory with owner and mode. made tells that it
+// was not there before, and may be now even if making it failed.
+func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bool, err error) {
+	there, err := c.exists(ctx, r.Dir())
+	switch {
+	case err != nil:
+		return false, err
+	case there && r.ownDir() && !mayExist:
+		return false, fmt.Errorf("directory %s is on the store without a volume; take it over with '-o adopt=true', or move it away", r.Dir())
+	case there:
+		return false, c.adoptDir(ctx, r.Definition)
 	}
-	if err != nil {
-		return fmt.Errorf("make the volume's directory: %w", err)
+	if err := c.mkdir(ctx, r.Definition); err != nil {
+		return !errors.Is(err, fs.ErrExist), fmt.Errorf("make the volume's directory: %w", err)
 	}
-	return c.chown(ctx, r.Definition)
+	return true, c.chown(ctx, r.Definition)
 }
 
 func (c *catalog) mkdir(ctx context.Context, def Definition) error {
@@ -354,7 +365,7 @@ func (c *catalog) define(ctx context.Context, r record) error {
 	case err == nil:
 		return existsError{existing}
 	case renameErr != nil:
-		return c.dropClaim(ctx, r, fmt.Errorf("define the volume: %w", renameErr))
+		return fmt.Errorf("define the volume: %w", renameErr)
 	default:
 		return fmt.Errorf("define the volume: %w", err)
 	}
@@ -404,7 +415,9 @@ func (c *catalog) defines(ctx context.Context, def Definition) error {
 func (c *catalog) dropTombstone(ctx context.Context, r record, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
-	_ = c.fs.Remove(ctx, tombstoneFile(r.entry()))
+	if mine, readErr := c.readRecord(ctx, tombstoneFile(r.entry())); readErr == nil && mine.By == r.By {
+		_ = c.fs.Remove(ctx, tombstoneFile(r.entry()))
+	}
 	return err
 }
 

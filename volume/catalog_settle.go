@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,8 +24,8 @@ func (c *catalog) settle(ctx context.Context, lock func(name string) (unlock fun
 	}
 	c.forget(leftovers)
 	var errs []error
-	for file, name := range leftovers {
-		if unlock, ok := lock(name); ok {
+	for _, file := range slices.Sorted(maps.Keys(leftovers)) {
+		if unlock, ok := lock(leftovers[file]); ok {
 			errs = append(errs, c.settleFile(ctx, file))
 			unlock()
 		}
@@ -35,24 +37,31 @@ func (c *catalog) settle(ctx context.Context, lock func(name string) (unlock fun
 // name is under way elsewhere, or was left by a crash and has to be settled.
 // The caller holds the name.
 func (c *catalog) whileUnderWay(ctx context.Context, name string, operation func() error) error {
-	for {
+	var other error // the one that was met last
+	for pause := underWayPause; ; pause = min(2*pause, retryPause) {
 		err := operation()
-		if !errors.Is(err, errClaimed) && !errors.Is(err, errRemoving) {
-			return err
+		underWay := errors.Is(err, errClaimed) || errors.Is(err, errRemoving)
+		if underWay {
+			other = err
+			err = c.settle(ctx, func(n string) (func(), bool) { return func() {}, n == name })
 		}
-		settleErr := c.settle(ctx, func(other string) (func(), bool) { return func() {}, other == name })
-		if settleErr != nil {
-			return errors.Join(err, settleErr)
+		switch {
+		case err != nil && other != nil && ctx.Err() != nil:
+			// The text alone: by its kind, it would be the store that did not answer.
+			return fmt.Errorf("%w, and does not end (%s)", other, context.Cause(ctx).Error())
+		case !underWay:
+			return err
+		case err != nil:
+			return errors.Join(other, err)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w, and does not end (%w)", err, context.Cause(ctx))
-		case <-time.After(underWayPause):
+		case <-time.After(pause):
 		}
 	}
 }
 
-// underWayPause is how long to leave another node's operation alone.
+// underWayPause is how long to leave another node's operation alone at first.
 const underWayPause = 50 * time.Millisecond
 
 // leftovers are the files, by path, that are there only while an operation is
@@ -78,13 +87,12 @@ func leftoverOf(dir, file string) (name string, ok bool) {
 		name, ok = strings.CutSuffix(strings.TrimPrefix(file, "."), claimSuffix)
 		return name, ok && CheckName(name) == nil
 	}
-	for _, suffix := range []string{recordSuffix, restoringSuffix} {
-		if entry, found := strings.CutSuffix(file, suffix); found {
-			name, err := parseEntry(entry)
-			return name, err == nil
-		}
+	entry, found := strings.CutSuffix(file, recordSuffix)
+	if !found {
+		entry, _ = parseRestoring(file)
 	}
-	return "", false
+	name, err := parseEntry(entry)
+	return name, err == nil
 }
 
 // forget drops the first sightings of what is gone.
@@ -145,6 +153,9 @@ func (c *catalog) abandoned(file string, r record) bool {
 // when it had not begun.
 func (c *catalog) settleClaim(ctx context.Context, file string) error {
 	r, err := c.readRecord(ctx, file)
+	if err == nil && file != claimFile(r.Name) {
+		err = fmt.Errorf("%w: %s claims %q", ErrDamaged, file, r.Name)
+	}
 	if errors.Is(err, ErrDamaged) {
 		if !c.abandoned(file, record{}) {
 			return nil
@@ -175,7 +186,7 @@ func (c *catalog) settleCreate(ctx context.Context, file string, r record) error
 	if !made {
 		return c.removeIfThere(ctx, file)
 	}
-	if err := c.makeDir(ctx, r, true); err != nil {
+	if _, err := c.makeDir(ctx, r, true); err != nil {
 		return err
 	}
 	return c.define(ctx, r)
@@ -198,12 +209,16 @@ func (c *catalog) settleRestore(ctx context.Context, file string, r record) erro
 	if _, err := parseEntry(r.Restores); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, file, err)
 	}
-	taken, err := c.exists(ctx, trashData(r.Restores)+restoringSuffix)
+	taken, err := c.exists(ctx, restoringFile(r))
+	if err == nil && !taken {
+		// Not taken back, since who claimed may wake up and go on.
+		err = c.fs.Rename(ctx, trashFile(r.Restores), restoringFile(r))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.removeIfThere(ctx, file) // somebody else has restored or purged it
+	}
 	if err != nil {
 		return err
-	}
-	if !taken {
-		return c.removeIfThere(ctx, file)
 	}
 	return c.finishRestore(ctx, r)
 }
@@ -246,25 +261,24 @@ func (c *catalog) settleTrashed(ctx context.Context, file string) error {
 // settleRestoring clears the mark of a restoration whose claim is gone: it was
 // finished, or has not moved the data and the entry goes back to the trash.
 func (c *catalog) settleRestoring(ctx context.Context, file string) error {
-	entry := strings.TrimSuffix(path.Base(file), restoringSuffix)
+	entry, id := parseRestoring(path.Base(file))
 	// The claim is there before the mark, and goes when the data has moved.
-	claims, err := c.claimsOf(ctx, entry)
-	if err != nil || claims {
+	claimed, err := c.claimed(ctx, id)
+	if err != nil || claimed {
 		return err
 	}
-	moved, err := c.exists(ctx, trashData(entry))
+	there, err := c.exists(ctx, trashData(entry))
 	if err != nil {
 		return err
 	}
-	if !moved {
+	if !there {
 		return c.removeIfThere(ctx, file)
 	}
 	return c.fs.Rename(ctx, file, trashFile(entry))
 }
 
-// claimsOf tells whether a restoration of the entry is under way, under
-// whatever name.
-func (c *catalog) claimsOf(ctx context.Context, entry string) (bool, error) {
+// claimed tells whether a volume with this id is being made, under whatever name.
+func (c *catalog) claimed(ctx context.Context, id string) (bool, error) {
 	leftovers, err := c.leftovers(ctx)
 	if err != nil {
 		return false, err
@@ -274,7 +288,7 @@ func (c *catalog) claimsOf(ctx context.Context, entry string) (bool, error) {
 			continue
 		}
 		r, err := c.readRecord(ctx, file)
-		if err == nil && r.Restores == entry || errors.Is(err, ErrDamaged) {
+		if err == nil && r.ID == id || errors.Is(err, ErrDamaged) {
 			return true, nil
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

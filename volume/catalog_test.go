@@ -164,7 +164,7 @@ var crashes = []struct {
 	{
 		doc: "restore",
 		prepare: func(t *testing.T, c *catalog) func(*catalog) error {
-			entry := removedVolume(t, c)
+			entry := removedVolume(t, c, "web")
 			return func(c *catalog) error { _, err := c.restore(t.Context(), entry, "web"); return err }
 		},
 		check: func(ctx context.Context, c *catalog, done bool) error {
@@ -174,7 +174,7 @@ var crashes = []struct {
 	{
 		doc: "purge",
 		prepare: func(t *testing.T, c *catalog) func(*catalog) error {
-			entry := removedVolume(t, c)
+			entry := removedVolume(t, c, "web")
 			return func(c *catalog) error { return c.purge(t.Context(), entry, nil) }
 		},
 		check: checkPurge,
@@ -184,14 +184,20 @@ var crashes = []struct {
 // TestCrash has a driver die at every point of every operation, and a fresh
 // one settle what is left: every volume is whole or absent, in the trash whole
 // or not at all, and nothing is left under way.
-func TestCrash(t *testing.T) {
+func TestCrash(t *testing.T) { everywhere(t, false) }
+
+// TestFailure is TestCrash, but the driver lives on: one file operation fails.
+func TestFailure(t *testing.T) { everywhere(t, true) }
+
+func everywhere(t *testing.T, lives bool) {
+	t.Helper()
 	for _, tt := range crashes {
 		t.Run(tt.doc, func(t *testing.T) {
 			points := 0
 			for n := 1; ; n++ {
 				died := false
 				for _, outcome := range []outcome{before, torn, after} {
-					died = crashAt(t, n, outcome, tt.prepare, tt.check) || died
+					died = crashAt(t, n, outcome, lives, tt.prepare, tt.check) || died
 				}
 				if !died {
 					break
@@ -206,11 +212,11 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-func crashAt(t *testing.T, n int, outcome outcome, prepare func(*testing.T, *catalog) func(*catalog) error, check func(context.Context, *catalog, bool) error) (died bool) {
+func crashAt(t *testing.T, n int, outcome outcome, lives bool, prepare func(*testing.T, *catalog) func(*catalog) error, check func(context.Context, *catalog, bool) error) (died bool) {
 	t.Helper()
 	store := plainDir(t)
 	operation := prepare(t, openCatalog(t, store, testNode(1)))
-	fault := &faultFS{FS: store, n: n, outcome: outcome}
+	fault := &faultFS{FS: store, n: n, outcome: outcome, lives: lives}
 	dying := newCatalog(fault, testNode(2))
 	dying.patience = 0
 	err := operation(dying)
@@ -221,9 +227,13 @@ func crashAt(t *testing.T, n int, outcome outcome, prepare func(*testing.T, *cat
 	// What was acknowledged must hold. A refusal is acknowledged by any error,
 	// so the operations of the table turn it into nil themselves.
 	done := err == nil
+	fault.n = -1 // spent, though it may not have come to that
 	where := fmt.Sprintf("died at operation %d (%s, outcome %d)", n, fault.op, outcome)
 
-	fresh := openCatalog(t, store, testNode(3))
+	fresh := dying
+	if !lives {
+		fresh = openCatalog(t, store, testNode(3))
+	}
 	for range 2 { // the second run finds nothing to do
 		if err := fresh.settle(t.Context(), func(string) (func(), bool) { return func() {}, true }); err != nil {
 			t.Errorf("%s: settle: %v", where, err)
@@ -251,12 +261,12 @@ func underWay(t *testing.T, c *catalog) (left []string) {
 	return left
 }
 
-// removedVolume makes the volume web with files and removes it.
-func removedVolume(t *testing.T, c *catalog) (entry string) {
+// removedVolume makes a volume with files and removes it.
+func removedVolume(t *testing.T, c *catalog, name string) (entry string) {
 	t.Helper()
-	def := definition("web", nil)
+	def := definition(name, nil)
 	must(t, c.create(t.Context(), def, false))
-	addFiles(t, c.fs, "volumes/web")
+	addFiles(t, c.fs, def.Dir())
 	must(t, c.remove(t.Context(), def, false, unusedByAnyone))
 	return def.entry()
 }

@@ -100,10 +100,29 @@ func (c *catalog) restore(ctx context.Context, entry, name string) (Definition, 
 	if err := c.checkFree(ctx, r); err != nil {
 		return Definition{}, c.dropClaim(ctx, r, err)
 	}
-	if err := c.fs.Rename(ctx, trashFile(entry), trashData(entry)+restoringSuffix); err != nil {
-		return Definition{}, c.dropClaim(ctx, r, fmt.Errorf("take %s out of the trash: %w", entry, err))
+	if err := c.fs.Rename(ctx, trashFile(entry), restoringFile(r)); err != nil {
+		err = fmt.Errorf("take %s out of the trash: %w", entry, err)
+		if taken, lookErr := c.exists(ctx, restoringFile(r)); lookErr != nil {
+			return Definition{}, err // whether it is taken is for settle to see
+		} else if !taken {
+			return Definition{}, c.dropClaim(ctx, r, err)
+		}
 	}
 	return def, c.finishRestore(ctx, r)
+}
+
+// restoringFile marks that the restoration r has taken its entry.
+func restoringFile(r record) string { return trashData(r.Restores) + "." + r.ID + restoringSuffix }
+
+// parseRestoring tells from the name of such a file the entry and the id of the
+// volume that it becomes. Of any other name, the entry is "".
+func parseRestoring(file string) (entry, id string) {
+	mark, found := strings.CutSuffix(file, restoringSuffix)
+	i := strings.LastIndexByte(mark, '.')
+	if !found || i < 0 || !validID.MatchString(mark[i+1:]) {
+		return "", ""
+	}
+	return mark[:i], mark[i+1:]
 }
 
 // checkFree refuses to put a volume over a directory that nobody has defined.
@@ -125,7 +144,7 @@ func (c *catalog) finishRestore(ctx context.Context, r record) error {
 	if err := c.define(ctx, r); err != nil {
 		return err
 	}
-	return c.removeIfThere(ctx, trashData(r.Restores)+restoringSuffix)
+	return c.removeIfThere(ctx, restoringFile(r))
 }
 
 // purge removes an entry's data for good. Its first rename takes the entry, so

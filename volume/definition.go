@@ -45,6 +45,9 @@ type record struct {
 	// for the eye only.
 	Removed  *time.Time `json:"removed,omitempty"`
 	KeepData bool       `json:"keep-data,omitempty"`
+
+	// made tells that the creation under way has made the directory.
+	made bool
 }
 
 // idLength is the number of hex digits of an ID.

@@ -6,15 +6,19 @@ import (
 	"io/fs"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/glustervol/glustervol/gluster"
 )
 
 // faultFS is an FS whose process dies at its n-th operation: that one happens
-// as outcome says, and none after it happens at all.
+// as outcome says, and none after it happens at all. With lives set, the
+// operation fails in this way, and those after it are well.
 type faultFS struct {
 	gluster.FS
 	n       int
 	outcome outcome
+	lives   bool
 	// op is what the n-th operation was.
 	op string
 }
@@ -29,12 +33,19 @@ const (
 
 var errDied = errors.New("the process died here")
 
+// err is what the process, should it live, is told of the operation.
+func (o outcome) err() error {
+	return []error{unix.EPERM, unix.ENOSPC, unix.ENOTCONN}[o]
+}
+
 // run counts an operation; effect is what the FS does, half what it does when
 // it is torn.
 func (f *faultFS) run(op string, effect, half func() error) error {
 	f.n--
 	switch {
 	case f.n > 0:
+		return effect()
+	case f.n < 0 && f.lives:
 		return effect()
 	case f.n < 0:
 		return errDied
@@ -45,6 +56,9 @@ func (f *faultFS) run(op string, effect, half func() error) error {
 		_ = effect()
 	case f.outcome == torn && half != nil:
 		_ = half()
+	}
+	if f.lives {
+		return f.outcome.err()
 	}
 	return errDied
 }

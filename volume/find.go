@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,17 +14,28 @@ import (
 	"github.com/glustervol/glustervol/mount"
 )
 
+// lookUpTime bounds the look-up of a name: somebody waits for 'docker volume
+// inspect'.
+const lookUpTime = 10 * time.Second
+
 // find asks all stores for a name at once. A name in several stores is an
 // error, since nobody can tell which is meant; a store that does not answer
 // matters only when no other has the name.
 func (m *Manager) find(ctx context.Context, name string) (*store, Definition, error) {
-	return m.ask(m.stores, func(s *store) (Definition, error) { return s.lookUp(ctx, name) })
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
+	return m.askAll(ctx, name)
 }
 
-// findIn is find, or the look-up in one store when that is named.
+func (m *Manager) askAll(ctx context.Context, name string) (*store, Definition, error) {
+	return m.ask(ctx, m.stores, func(ctx context.Context, s *store) (Definition, error) { return s.lookUp(ctx, name) })
+}
+
+// findIn is find, or the look-up in one store when that is named, for as long
+// as ctx gives.
 func (m *Manager) findIn(ctx context.Context, name, storeName string) (*store, Definition, error) {
 	if storeName == "" {
-		return m.find(ctx, name)
+		return m.askAll(ctx, name)
 	}
 	s, err := m.storeNamed(storeName)
 	if err != nil {
@@ -36,9 +48,6 @@ func (m *Manager) findIn(ctx context.Context, name, storeName string) (*store, D
 // findForUse is find for who mounts. A volume that is known is asked for in
 // its store alone, and awaited if that has not answered yet.
 func (m *Manager) findForUse(ctx context.Context, name string) (*store, Definition, error) {
-	if err := CheckName(name); err != nil {
-		return nil, Definition{}, err
-	}
 	var candidates []*store
 	for _, s := range m.stores {
 		if _, known := s.get(name); known {
@@ -48,17 +57,26 @@ func (m *Manager) findForUse(ctx context.Context, name string) (*store, Definiti
 	if len(candidates) == 0 {
 		candidates = m.stores
 	}
-	return m.ask(candidates, func(s *store) (Definition, error) { return s.lookUpForUse(ctx, name) })
+	return m.ask(ctx, candidates, func(ctx context.Context, s *store) (Definition, error) { return s.lookUpForUse(ctx, name) })
 }
+
+// othersTime is how long other stores may still take when one has answered.
+const othersTime = time.Second
 
 // ask puts a question to stores, all at once, and finds the one that has the
 // answer.
-func (m *Manager) ask(stores []*store, question func(*store) (Definition, error)) (*store, Definition, error) {
+func (m *Manager) ask(ctx context.Context, stores []*store, question func(context.Context, *store) (Definition, error)) (*store, Definition, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defs := make([]Definition, len(stores))
 	errs := make([]error, len(stores))
 	var wg sync.WaitGroup
 	for i, s := range stores {
-		wg.Go(func() { defs[i], errs[i] = question(s) })
+		wg.Go(func() {
+			if defs[i], errs[i] = question(ctx, s); errs[i] == nil {
+				time.AfterFunc(othersTime, cancel)
+			}
+		})
 	}
 	wg.Wait()
 	found := -1
@@ -82,13 +100,18 @@ func (m *Manager) ask(stores []*store, question func(*store) (Definition, error)
 	return nil, Definition{}, ErrNotFound
 }
 
-// lookUpForUse asks the store for a volume that is about to be used.
+// lookUpForUse asks the store for a volume that is about to be used. A removal
+// that is under way is waited for: it may be refused. The caller holds the name.
 func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, error) {
 	cat, err := s.await(ctx)
 	if err != nil {
 		return Definition{}, err
 	}
-	def, err := cat.readForUse(ctx, name)
+	var def Definition
+	err = cat.whileUnderWay(ctx, name, func() (err error) {
+		def, err = cat.readForUse(ctx, name)
+		return err
+	})
 	if err == nil {
 		s.remember(def)
 	}
@@ -131,8 +154,18 @@ func explainMount(err error, def Definition, address gluster.Address) error {
 		return fmt.Errorf("a symlink lies on the way to its directory %s, and glustervol follows none (%w)", def.Dir(), err)
 	case errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%s on %s is not a directory (%w)", def.Dir(), address, err)
-	case errors.Is(err, unix.ENOTCONN):
-		return fmt.Errorf("the client runs, but too few bricks of Gluster volume %s can be reached; see 'gluster volume status %s' (%w)", address.Volume, address.Volume, err)
+	}
+	return explainStore(err, address)
+}
+
+// explainStore says what to do about an error of a store's files that has to do
+// with all of the store.
+func explainStore(err error, address gluster.Address) error {
+	switch {
+	case errors.Is(err, unix.ENOTCONN): // the client runs
+		return fmt.Errorf("too few bricks of Gluster volume %s can be reached; see 'gluster volume status %s' (%w)", address.Volume, address.Volume, err)
+	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%s is full; 'glustervol trash empty' frees what removed volumes hold (%w)", address, err)
 	}
 	return err
 }

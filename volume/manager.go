@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/glustervol/glustervol/gluster"
@@ -51,16 +50,14 @@ type Manager struct {
 	stores []*store
 	mounts *mounts
 	names  nameLocks
-	// purging is signalled when something was removed that has to be purged.
-	purging chan struct{}
-	// purges keeps one purge of this node to a time.
-	purges sync.Mutex
+	// purges keeps purges of one entry of the trash apart.
+	purges nameLocks
 }
 
 // New returns a Manager that goes on where an earlier one on this node has
 // stopped. It asks no store; Run does.
 func New(config Config) (*Manager, error) {
-	m := &Manager{config: config, names: newNameLocks(), purging: make(chan struct{}, 1)}
+	m := &Manager{config: config, names: newNameLocks(), purges: newNameLocks()}
 	for i, address := range config.Stores {
 		for _, other := range config.Stores[:i] {
 			if address.Overlaps(other) {
@@ -74,7 +71,7 @@ func New(config Config) (*Manager, error) {
 		m.stores = append(m.stores, s)
 	}
 	var err error
-	if m.mounts, err = openMounts(filepath.Join(config.RunDir, "mounts")); err != nil {
+	if m.mounts, err = openMounts(filepath.Join(config.RunDir, "mounts"), config.Log); err != nil {
 		return nil, err
 	}
 	for _, v := range m.mounts.list() {
@@ -163,12 +160,17 @@ func (m *Manager) storeNamed(text string) (*store, error) {
 }
 
 func (m *Manager) create(ctx context.Context, s *store, def Definition, request Request) error {
-	if err := checkOverlap(s.list(), def); err != nil {
-		return err
-	}
 	cat, err := s.await(ctx)
 	if err != nil {
 		return err
+	}
+	if !def.ownDir() {
+		if err := s.refresh(ctx); err != nil {
+			return err
+		}
+		if err := checkOverlap(s.list(), def); err != nil {
+			return err
+		}
 	}
 	return s.failed(cat.whileUnderWay(ctx, def.Name, func() error { return cat.create(ctx, def, request.Adopt) }))
 }
@@ -177,9 +179,6 @@ func (m *Manager) create(ctx context.Context, s *store, def Definition, request 
 // a container could swap a directory on the way for a symlink. The same path
 // is fine.
 func checkOverlap(known []Definition, def Definition) error {
-	if def.ownDir() {
-		return nil
-	}
 	for _, other := range known {
 		if other.ownDir() || other.Dir() == def.Dir() || other.Name == def.Name {
 			continue
@@ -211,6 +210,9 @@ func matches(def Definition, address gluster.Address, request Request) error {
 // Mount counts id as a user of a volume and returns the path of the volume's
 // directory, which was just verified to be on a live mount of its store.
 func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
+	if err := CheckName(name); err != nil {
+		return "", err
+	}
 	unlock, err := m.names.lock(ctx, name)
 	if err != nil {
 		return "", err
@@ -221,10 +223,14 @@ func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
 		return "", fmt.Errorf("mount volume %s: %w", name, err)
 	}
 	source := source(s.address, def.Options.ClientOptions)
-	v := mounted{Volume: name, ID: def.ID, Store: s.address.String(), Client: source.Key(), Dir: def.Dir()}
-	if former, inUse := m.mounts.get(name); inUse && former.ID != v.ID {
+	former, inUse := m.mounts.get(name)
+	if inUse && former.ID != "" && former.ID != def.ID {
 		return "", fmt.Errorf("mount volume %s: it was removed and created again while this node still uses the former one: %s; stop those first", name, strings.Join(former.ids(), ", "))
 	}
+	if client := m.config.Clients.Status(former.Client); inUse && client.PID != 0 {
+		source = client.Source // all users on one client, though the store's servers may be written otherwise by now
+	}
+	v := mounted{Volume: name, ID: def.ID, Store: s.address.String(), Client: source.Key(), Dir: def.Dir()}
 	if err := m.mounts.add(v, id); err != nil {
 		return "", err
 	}
@@ -293,6 +299,9 @@ func (e *InUseError) Error() string {
 // or stays in its directory with keepData. storeName chooses between volumes of
 // one name in several stores; else it is "".
 func (m *Manager) Remove(ctx context.Context, name, storeName string, keepData bool) error {
+	if err := CheckName(name); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
 	unlock, err := m.names.lock(ctx, name)
 	if err != nil {
 		return err
@@ -313,7 +322,7 @@ func (m *Manager) Remove(ctx context.Context, name, storeName string, keepData b
 	s.forget(name)
 	m.config.Log.Info("volume removed", "volume", name, "id", def.ID, "store", s.address.String(), "keep-data", keepData)
 	if def.Options.OnRemove == Delete {
-		m.purgeSoon()
+		s.purgeSoon()
 	}
 	return nil
 }
@@ -359,18 +368,12 @@ func (m *Manager) Get(ctx context.Context, name string) (Volume, error) {
 	if err := CheckName(name); err != nil {
 		return Volume{}, fmt.Errorf("%w: %w", ErrNotFound, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
-	defer cancel()
 	s, def, err := m.find(ctx, name)
 	if err != nil {
 		return Volume{}, fmt.Errorf("volume %s: %w", name, err)
 	}
 	return m.describe(s, def), nil
 }
-
-// lookUpTime bounds the look-up of an unknown name: somebody waits for 'docker
-// volume inspect'.
-const lookUpTime = 10 * time.Second
 
 // List describes all volumes from memory, sorted by name. Of a name that is in
 // several stores, it has the one that Get returns.
@@ -398,9 +401,12 @@ func (m *Manager) describe(s *store, def Definition) Volume {
 		Limit:      s.limit(def.Name),
 	}
 	if in, inUse := m.mounts.get(def.Name); inUse {
-		v.Client, v.Users = m.config.Clients.Status(in.Client), in.ids()
+		v.Users = in.ids()
+		if in.Client != "" {
+			v.Client = m.config.Clients.Status(in.Client)
+		}
 		if v.Client.Mount != "" {
-			v.Mountpoint = filepath.Join(v.Client.Mount, in.Dir)
+			v.Mountpoint = filepath.Join(v.Client.Mount, def.Dir())
 		}
 	}
 	if err := s.lastTrouble(); err != nil {

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -25,8 +26,8 @@ func (m *Manager) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, s := range m.stores {
 		wg.Go(func() { m.keepFresh(ctx, s) })
+		wg.Go(func() { m.keepPurging(ctx, s) })
 	}
-	wg.Go(func() { m.keepPurging(ctx) })
 	wg.Wait()
 }
 
@@ -39,31 +40,41 @@ func (m *Manager) Close() error {
 	return errors.Join(errs...)
 }
 
-// keepFresh tells of a store's trouble when it begins and when it ends, not
-// every second between.
 func (m *Manager) keepFresh(ctx context.Context, s *store) {
+	refreshing := trouble{log: s.log, begins: "store cannot be served", ends: "store is served again"}
+	settling := trouble{log: s.log, begins: "what a crash has left cannot be settled", ends: "what a crash has left is settled"}
 	var settled time.Time
-	trouble := ""
-	for ctx.Err() == nil {
-		err := m.inBackground(ctx, s.refresh)
-		if err == nil && time.Since(settled) >= settlePause {
-			err = m.inBackground(ctx, func(ctx context.Context) error { return m.settle(ctx, s) })
+	for {
+		refreshing.tell(ctx, m.inBackground(ctx, s.refresh))
+		if s.lastTrouble() == nil && time.Since(settled) >= settlePause {
+			settling.tell(ctx, m.inBackground(ctx, func(ctx context.Context) error { return m.settle(ctx, s) }))
 			settled = time.Now()
-			m.purgeSoon()
-		}
-		switch {
-		case ctx.Err() != nil:
-		case err != nil && err.Error() != trouble:
-			s.log.Error("store cannot be served", "err", err)
-			trouble = err.Error()
-		case err == nil && trouble != "":
-			s.log.Info("store is served again")
-			trouble = ""
+			s.purgeSoon()
 		}
 		select {
 		case <-ctx.Done():
+			return
 		case <-time.After(refreshPause):
 		}
+	}
+}
+
+// trouble is told of when it begins, changes and ends, not every second between.
+type trouble struct {
+	log          *slog.Logger
+	begins, ends string
+	last         string
+}
+
+func (t *trouble) tell(ctx context.Context, err error) {
+	switch {
+	case ctx.Err() != nil: // the driver ends
+	case err == nil && t.last != "":
+		t.log.Info(t.ends)
+		t.last = ""
+	case err != nil && err.Error() != t.last:
+		t.log.Error(t.begins, "err", err)
+		t.last = err.Error()
 	}
 }
 
@@ -114,7 +125,7 @@ const startTime = 5 * time.Minute
 // undo.
 func (m *Manager) dropStale(name string) error {
 	v, inUse := m.mounts.get(name)
-	if !inUse {
+	if !inUse || v.Client == "" { // or nobody knows whom to ask
 		return nil
 	}
 	pids, err := m.config.Clients.Bound(v.Client, v.Dir)
@@ -137,34 +148,31 @@ func (m *Manager) dropStale(name string) error {
 const ManualUser = "manual"
 
 // purgeSoon has the background purge look at the trash.
-func (m *Manager) purgeSoon() {
+func (s *store) purgeSoon() {
 	select {
-	case m.purging <- struct{}{}:
+	case s.toPurge <- struct{}{}:
 	default: // it is about to look anyhow
 	}
 }
 
 // keepPurging purges what was removed with on-remove=delete, and what an
 // interrupted purge has left.
-func (m *Manager) keepPurging(ctx context.Context) {
+func (m *Manager) keepPurging(ctx context.Context, s *store) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.purging:
+		case <-s.toPurge:
 		}
-		for _, s := range m.stores {
-			list, err := s.trash(ctx)
-			if err != nil {
-				continue // keepFresh tells of a store's trouble; damaged records are no purge's business
+		// keepFresh tells of a store's trouble, and damaged records are no
+		// purge's business.
+		list, _ := s.trash(ctx)
+		for _, t := range list {
+			if !t.Purging && !t.purgeAtOnce {
+				continue
 			}
-			for _, t := range list {
-				if !t.Purging && !t.purgeAtOnce {
-					continue
-				}
-				if err := m.purge(ctx, t, Progress{Entry: t.Entry, Number: 1, Total: 1}, nil); err != nil && ctx.Err() == nil {
-					s.log.Warn("purge goes on later", "entry", t.Entry, "err", err)
-				}
+			if err := m.purge(ctx, t, Progress{Entry: t.Entry, Number: 1, Total: 1}, nil); err != nil && ctx.Err() == nil {
+				s.log.Warn("purge goes on later", "entry", t.Entry, "err", err)
 			}
 		}
 	}

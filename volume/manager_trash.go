@@ -12,17 +12,22 @@ import (
 // Trash lists what is in the trash of all stores, the oldest first. Stores and
 // records that cannot be read are left out and returned as one error.
 func (m *Manager) Trash(ctx context.Context) ([]Trashed, error) {
-	var list []Trashed
-	var errs []error
-	for _, s := range m.stores {
-		trashed, err := s.trash(ctx)
-		list, errs = append(list, trashed...), append(errs, err)
+	lists := make([][]Trashed, len(m.stores))
+	errs := make([]error, len(m.stores))
+	var wg sync.WaitGroup
+	for i, s := range m.stores {
+		wg.Go(func() { lists[i], errs[i] = s.trash(ctx) })
 	}
+	wg.Wait()
+	list := slices.Concat(lists...)
 	slices.SortFunc(list, func(a, b Trashed) int { return a.Removed.Compare(b.Removed) })
 	return list, errors.Join(errs...)
 }
 
+// trash lists the trash of a store, for as long as somebody waits for a list.
 func (s *store) trash(ctx context.Context) ([]Trashed, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
 	cat, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -156,43 +161,33 @@ func (m *Manager) EmptyTrash(ctx context.Context, which []string, report func(Pr
 
 // choose takes from the trash what is named; nothing, if a name is wrong.
 func choose(list []Trashed, which []string, listErr error) ([]Trashed, error) {
-	var chosen []Trashed
 	for _, name := range which {
-		n := len(chosen)
-		for _, t := range list {
-			if t.Entry == name || t.Name == name {
-				chosen = append(chosen, t)
-			}
-		}
-		if len(chosen) == n {
+		if !slices.ContainsFunc(list, func(t Trashed) bool { return t.Entry == name || t.Name == name }) {
 			return nil, errors.Join(fmt.Errorf("%q: %w", name, ErrNotInTrash), listErr)
 		}
 	}
-	return chosen, nil
+	return slices.DeleteFunc(list, func(t Trashed) bool {
+		return !slices.Contains(which, t.Entry) && !slices.Contains(which, t.Name)
+	}), nil
 }
 
 func (m *Manager) purge(ctx context.Context, t Trashed, progress Progress, report func(Progress)) error {
-	m.purges.Lock()
-	defer m.purges.Unlock()
 	s, err := m.storeNamed(t.Store)
 	if err != nil {
 		return err
 	}
+	unlock, err := m.purges.lock(ctx, t.Entry)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	cat, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	var mu sync.Mutex
-	removed := func(n int) {
-		mu.Lock()
-		defer mu.Unlock()
-		progress.Removed += n
-		if report != nil {
-			report(progress)
-		}
-	}
-	removed(0)
+	removed, stop := counter(progress, report)
 	err = cat.purge(ctx, t.Entry, removed)
+	stop()
 	if errors.Is(err, ErrNotInTrash) || errors.Is(err, fs.ErrNotExist) {
 		return nil // restored or purged meanwhile
 	}
@@ -201,4 +196,28 @@ func (m *Manager) purge(ctx context.Context, t Trashed, progress Progress, repor
 	}
 	m.config.Log.Info("volume purged", "entry", t.Entry, "store", t.Store)
 	return nil
+}
+
+// counter reports that a purge begins, and then what it has removed, until it
+// is stopped: a call that hung may come back later.
+func counter(progress Progress, report func(Progress)) (removed func(n int), stop func()) {
+	if report == nil {
+		return nil, func() {}
+	}
+	var mu sync.Mutex
+	stopped := false
+	removed = func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			progress.Removed += n
+			report(progress)
+		}
+	}
+	removed(0)
+	return removed, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -45,12 +46,18 @@ type user struct {
 	Since int64 `json:"since"`
 }
 
+// lostUsers stands for the users of a volume whose file was damaged.
+const lostUsers = "unknown users (the file of its mounts was damaged)"
+
+const damagedSuffix = ".damaged"
+
 // bootIDFile changes with every boot.
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
 // openMounts reads what an earlier driver has counted since the boot. What is
-// from before the boot is gone with its containers, and is dropped.
-func openMounts(dir string) (*mounts, error) {
+// from before the boot is gone with its containers, and is dropped. Files that
+// are damaged are set aside and told to log.
+func openMounts(dir string, log *slog.Logger) (*mounts, error) {
 	m := &mounts{dir: dir, byVolume: map[string]mounted{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -62,13 +69,19 @@ func openMounts(dir string) (*mounts, error) {
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), recordSuffix); ok {
-			errs = append(errs, m.load(name))
+		name, ok := strings.CutSuffix(e.Name(), recordSuffix)
+		if !ok {
+			continue
+		}
+		if err := m.load(name); err != nil {
+			aside := m.file(name) + damagedSuffix
+			err = errors.Join(err, os.Rename(m.file(name), aside))
+			log.Error("mounts of a volume are not known; it counts as in use until the driver is started anew", "volume", name, "file", aside, "err", err)
+			m.byVolume[name] = mounted{Volume: name, Users: map[string]user{lostUsers: {Count: 1, Since: sinceBoot()}}}
 		}
 	}
-	return m, errors.Join(errs...)
+	return m, nil
 }
 
 func dropOtherBoots(dir string) error {
@@ -80,7 +93,7 @@ func dropOtherBoots(dir string) error {
 	if last, err := os.ReadFile(file); err == nil && string(last) == string(boot) {
 		return nil
 	}
-	old, err := filepath.Glob(filepath.Join(dir, "*"+recordSuffix))
+	old, err := filepath.Glob(filepath.Join(dir, "*"+recordSuffix+"*"))
 	if err != nil {
 		return err
 	}
@@ -98,8 +111,11 @@ func (m *mounts) load(name string) error {
 		return err
 	}
 	var v mounted
-	if err := json.Unmarshal(data, &v); err != nil || v.Volume != name {
-		return fmt.Errorf("%w: %s; the mounts of volume %s are not known: move the file away and restart its containers", ErrDamaged, m.file(name), name)
+	if err := json.Unmarshal(data, &v); err != nil {
+		return err
+	}
+	if v.Volume != name || len(v.Users) == 0 {
+		return fmt.Errorf("it tells of %d users of volume %q", len(v.Users), v.Volume)
 	}
 	m.byVolume[name] = v
 	return nil

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,6 +39,8 @@ type store struct {
 	// bootWait is Config.BootWait.
 	bootWait time.Duration
 
+	// toPurge is signalled when something is in the trash that has to be purged.
+	toPurge chan struct{}
 	// connecting is held while the control plane is opened; a channel, so that
 	// who waits for it can leave.
 	connecting chan struct{}
@@ -74,6 +77,7 @@ func newStore(address gluster.Address, config Config) (*store, error) {
 		cache:      cache,
 		log:        config.Log.With("store", address.String()),
 		bootWait:   config.BootWait,
+		toPurge:    make(chan struct{}, 1),
 		connecting: make(chan struct{}, 1),
 		known:      known,
 		damaged:    map[string]bool{},
@@ -123,9 +127,16 @@ func (s *store) openPlane(ctx context.Context) (ControlPlane, *catalog, error) {
 	}
 	cat := newCatalog(plane, s.node)
 	if err := cat.open(ctx); err != nil {
-		return nil, nil, errors.Join(err, plane.Close())
+		return nil, nil, errors.Join(explainStore(err, s.address), plane.Close())
 	}
 	return plane, cat, nil
+}
+
+// noteTrouble notes why the store does not answer; nil: it does.
+func (s *store) noteTrouble(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble = explainStore(err, s.address)
 }
 
 func (s *store) lastTrouble() error {
@@ -168,10 +179,11 @@ func (s *store) wasReached() bool {
 // failed turns an error of the store's files into one that tells whether the
 // store could be asked at all.
 func (s *store) failed(err error) error {
+	explained := explainStore(err, s.address)
 	if err == nil || !noAnswer(err) {
-		return err
+		return explained
 	}
-	return s.unreachable(err)
+	return s.unreachable(explained)
 }
 
 // lookUp asks the store for a volume and remembers the answer. The error
@@ -203,10 +215,11 @@ func (s *store) get(name string) (Definition, bool) {
 	return def, known
 }
 
+// list returns all that is known, sorted by name.
 func (s *store) list() []Definition {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.Collect(maps.Values(s.known))
+	return slices.SortedFunc(maps.Values(s.known), func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // remember notes a volume that this node has made or read.
@@ -225,11 +238,11 @@ func (s *store) forget(name string) {
 
 // keep is remember with s.mu held.
 func (s *store) keep(def Definition) {
+	delete(s.damaged, def.Name)
 	if old, known := s.known[def.Name]; known && old.ID == def.ID {
 		return
 	}
 	s.known[def.Name] = def
-	delete(s.damaged, def.Name)
 	if err := s.cache.put(def); err != nil {
 		s.log.Warn("volume is not remembered across a restart", "volume", def.Name, "err", err)
 	}
@@ -261,6 +274,7 @@ func (s *store) refresh(ctx context.Context) error {
 		return err
 	}
 	names, err := cat.names(ctx)
+	s.noteTrouble(err)
 	if err != nil {
 		return s.failed(err)
 	}
@@ -269,8 +283,10 @@ func (s *store) refresh(ctx context.Context) error {
 	turns, turn := 1+len(names)/rereadAtOnce, s.countRefresh()
 	for i, name := range names {
 		listed[name] = true
-		if _, known := s.get(name); !known || (i+turn)%turns == 0 {
+		if _, known := s.get(name); !known {
 			errs = append(errs, s.learn(ctx, name))
+		} else if (i+turn)%turns == 0 {
+			_ = s.learn(ctx, name) // it stays known
 		}
 	}
 	for _, def := range s.list() {
@@ -278,7 +294,7 @@ func (s *store) refresh(ctx context.Context) error {
 			errs = append(errs, s.learn(ctx, def.Name))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, ctx.Err())...)
 }
 
 func (s *store) countRefresh() int {

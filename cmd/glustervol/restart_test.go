@@ -276,10 +276,7 @@ func TestSocketActivation(t *testing.T) {
 		answers := make(chan error, 1)
 		go func() {
 			a, err := tryAsk(t.Context(), "Create", `{"Name": "web"}`)
-			if err == nil && a.Err != "" {
-				err = errors.New(a.Err)
-			}
-			answers <- err
+			answers <- errors.Join(err, a.err())
 		}()
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", `LISTEN_PID=$$ exec "$0" serve "$@"`, testExecutable(t), gv.Address())
 		cmd.Env = append(os.Environ(), asMain+"=1", "LISTEN_FDS=1")
