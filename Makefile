@@ -1,6 +1,8 @@
 PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
 UNITDIR ?= /usr/lib/systemd/system
+# systemd applies it to all mounts in /run/glustervol/clients.
+MOUNTS_CONF := run-glustervol-clients-.mount.d/glustervol.conf
 FUZZTIME ?= 30s
 TEST_TIMEOUT ?= 20m
 GOLANGCI_LINT_VERSION := v2.15.0
@@ -12,7 +14,7 @@ export PATH := $(if $(GO),$(patsubst %/,%,$(dir $(GO))):)$(PATH):/usr/sbin:/sbin
 
 # git refuses to look at a tree of another owner, which stops Go's own stamping;
 # the version comes in by -ldflags anyway.
-export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 VERSION ?= $(or $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --dirty 2>/dev/null),unknown)
 
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
@@ -44,7 +46,7 @@ install: ## Install what 'make build' built, and the systemd units (DESTDIR, PRE
 	@test -x bin/glustervol || { echo "make install: no bin/glustervol: run 'make build' first" >&2; exit 1; }
 	install -D -m 755 bin/glustervol '$(DESTDIR)$(SBINDIR)/glustervol'
 	install -D -m 644 hack/systemd/glustervol.socket '$(DESTDIR)$(UNITDIR)/glustervol.socket'
-	install -d '$(DESTDIR)$(UNITDIR)'
+	install -D -m 644 hack/systemd/glustervol-mounts.conf '$(DESTDIR)$(UNITDIR)/$(MOUNTS_CONF)'
 	sed 's|/usr/local/sbin/|$(SBINDIR)/|' hack/systemd/glustervol.service >'$(DESTDIR)$(UNITDIR)/glustervol.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/glustervol.service'
 	test -e '$(DESTDIR)/etc/default/glustervol' || \
@@ -57,7 +59,9 @@ uninstall: ## Remove what 'make install' put there, but not its configuration
 	@if test -z '$(DESTDIR)' && test -d /run/systemd/system && test -e '$(UNITDIR)/glustervol.service'; then \
 		systemctl disable --now glustervol.socket glustervol.service; \
 	fi
-	rm -f '$(DESTDIR)$(SBINDIR)/glustervol' '$(DESTDIR)$(UNITDIR)/glustervol.socket' '$(DESTDIR)$(UNITDIR)/glustervol.service'
+	rm -f '$(DESTDIR)$(SBINDIR)/glustervol' '$(DESTDIR)$(UNITDIR)/glustervol.socket' \
+		'$(DESTDIR)$(UNITDIR)/glustervol.service' '$(DESTDIR)$(UNITDIR)/$(MOUNTS_CONF)'
+	! test -d '$(DESTDIR)$(UNITDIR)/$(dir $(MOUNTS_CONF))' || rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(UNITDIR)/$(dir $(MOUNTS_CONF))'
 
 .PHONY: lint
 lint: go $(GOLANGCI_LINT) ## Look for mistakes in code and scripts, and for layers that reach across

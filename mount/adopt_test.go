@@ -172,7 +172,7 @@ func testAdoptCovered(t *testing.T, n *node) {
 	if _, err := os.Stat(filepath.Join(covered.Path(), "precious")); err != nil {
 		t.Error(err)
 	}
-	must(t, unix.Unmount(covered.Path(), 0))
+	n.unmount(covered.Path())
 	must(t, n.restart())
 	if list := n.List(); len(list) != 2 {
 		t.Errorf("adopted %+v", list)
@@ -185,7 +185,7 @@ func testAdoptUnmounted(t *testing.T, n *node) {
 	c := n.use(n.source, "a")
 	pid := c.PID()
 	target, unbind := n.bind(c.Path())
-	must(t, unix.Unmount(c.Path(), 0))
+	n.unmount(c.Path())
 	must(t, n.restart())
 	if list := n.List(); len(list) != 0 {
 		t.Errorf("adopted %+v", list)

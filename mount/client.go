@@ -199,6 +199,9 @@ func (c *Client) call(ctx context.Context, fn func() error) error {
 
 func (c *Client) verifyDir(dir string) error {
 	root, err := unix.Open(c.Path(), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrDead // it is the mount point that is gone, not dir
+	}
 	if err != nil {
 		return c.explain(err)
 	}
@@ -268,12 +271,11 @@ func (c *Client) detach() error {
 	}
 }
 
-// kill ends a client that was never handed out.
+// kill ends a client that was never handed out. Its mount, which may hang, is
+// taken away last, when nobody is left to make another.
 func (c *Client) kill(p *process) {
 	p.kill()
-	// A mount that hangs is let go of by the kernel when its process has ended.
 	_ = c.detach()
-	p.awaitExit(exitPatience)
 	c.running.Store(nil)
 }
 
@@ -298,12 +300,20 @@ func (c *Client) unmount(p *process) error {
 	if !p.alive() || !c.mounted() {
 		return c.detach()
 	}
-	err := unix.Unmount(c.Path(), unix.UMOUNT_NOFOLLOW)
-	if errors.Is(err, unix.EBUSY) {
-		return ErrBusy
+	for range busyTries {
+		err := unix.Unmount(c.Path(), unix.UMOUNT_NOFOLLOW)
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	return err
+	return ErrBusy
 }
+
+// busyTries is how often a busy mount is tried. For a moment it may be our own
+// doing: a process that the driver starts has copies of its descriptors, those
+// of a verification among them, until it runs its program.
+const busyTries = 20
 
 // removeDir removes the client's directory, one name after the other: should
 // something be mounted there after all, nothing of it is lost.

@@ -53,6 +53,8 @@ func testShare(t *testing.T, n *node) {
 	n.eventually("the client is forgotten", func() bool {
 		return len(n.List()) == 0 && n.Status(n.source.Key()).Health == "not running"
 	})
+	_, err := a.VerifyDir(t.Context(), "d") // which may be there, for all that the client can tell
+	wantIs(t, "verify a client that has ended", err, mount.ErrDead)
 }
 
 // wantList sees how the client of source is listed.

@@ -210,6 +210,25 @@ func TestEndLate(t *testing.T) {
 	cs.Release(key, "b")
 }
 
+// TestKillFamily has a client end before the child that it forked to mount.
+func TestKillFamily(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pid")
+	p, err := startProcess("sh", []string{"-c", `sleep 1000 & echo $! >"$0"; exit 1`, file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.exited
+	child, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.kill()
+	pid := strings.TrimSpace(string(child))
+	if stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat")); err == nil && !strings.Contains(string(stat), ") Z ") {
+		t.Errorf("the child lives on: %s", stat)
+	}
+}
+
 // TestFirstThatSees has processes of a mount namespace end after they were
 // listed, as the short-lived ones of a container do.
 func TestFirstThatSees(t *testing.T) {

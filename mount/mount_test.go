@@ -122,11 +122,15 @@ func (n *node) end() {
 			n.Release(status.Key, user)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := n.Close(ctx); err != nil {
-		n.t.Errorf("close: %v", err)
-	}
+	n.eventually("all clients are closed", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		err := n.Close(ctx)
+		if err != nil && !errors.Is(err, mount.ErrBusy) { // some other test starts a process
+			n.t.Errorf("close: %v", err)
+		}
+		return err == nil
+	})
 	if n.t.Failed() {
 		n.t.Log(strings.Join(n.log.all(), "\n"))
 		for _, file := range glob(n.t, filepath.Join(n.config.LogDir, "*.log")) {
@@ -241,6 +245,18 @@ func (n *node) kill(pid int, signal unix.Signal) {
 	must(n.t, unix.Kill(pid, signal))
 }
 
+// unmount unmounts as a person does. Other tests start processes, each of which
+// has copies of all descriptors for a moment.
+func (n *node) unmount(path string) {
+	n.t.Helper()
+	var err error
+	n.eventually(path+" can be unmounted", func() bool {
+		err = unix.Unmount(path, 0)
+		return !errors.Is(err, unix.EBUSY)
+	})
+	must(n.t, err)
+}
+
 // bind mounts a directory elsewhere, as Docker does for a container, until the
 // returned function is called.
 func (n *node) bind(dir string) (target string, unbind func()) {
@@ -250,7 +266,7 @@ func (n *node) bind(dir string) (target string, unbind func()) {
 	must(n.t, unix.Mount(dir, target, "", unix.MS_BIND, ""))
 	return target, func() {
 		n.t.Helper()
-		must(n.t, unix.Unmount(target, 0))
+		n.unmount(target)
 	}
 }
 

@@ -84,10 +84,18 @@ func (p *process) closing() bool {
 	return len(files) == 0 && (err == nil || ended(err))
 }
 
+// kill ends a process together with the child that it forks to mount, which
+// might otherwise do so later. Both are in the process group that it leads.
 func (p *process) kill() {
-	if p.alive() {
-		_ = unix.Kill(p.pid, unix.SIGKILL) // it can only be gone already
+	if p == nil {
+		return
 	}
+	for end := time.Now().Add(exitPatience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if errors.Is(unix.Kill(-p.pid, unix.SIGKILL), unix.ESRCH) {
+			break
+		}
+	}
+	p.awaitExit(exitPatience)
 }
 
 // exitPatience is how long a client may take to be gone that has been killed,

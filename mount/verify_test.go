@@ -82,7 +82,7 @@ func testVerifyMountBelow(t *testing.T, n *node) {
 	must(t, unix.Mount("test", dir, "tmpfs", 0, ""))
 	_, err := c.VerifyDir(t.Context(), "d")
 	wantIs(t, "verify", err, unix.EXDEV)
-	must(t, unix.Unmount(dir, 0))
+	n.unmount(dir)
 	_, err = c.VerifyDir(t.Context(), "d")
 	must(t, err)
 }
@@ -146,7 +146,7 @@ func testUnmounted(t *testing.T, n *node) {
 	must(t, os.Mkdir(filepath.Join(c.Path(), "d"), 0o755))
 	pid := c.PID()
 	target, unbind := n.bind(c.Path()) // keeps the process
-	must(t, unix.Unmount(c.Path(), 0))
+	n.unmount(c.Path())
 	_, err := c.VerifyDir(t.Context(), ".")
 	wantIs(t, "verify", err, mount.ErrDead)
 	n.wantHealth(c, n.source.Key(), "not mounted")
@@ -186,7 +186,7 @@ func testCovered(t *testing.T, n *node) {
 	must(t, unix.Mount(other.Path(), c.Path(), "", unix.MS_BIND, ""))
 	_, err := c.VerifyDir(t.Context(), "d")
 	wantIs(t, "verify", err, mount.ErrDead)
-	must(t, unix.Unmount(c.Path(), 0))
+	n.unmount(c.Path())
 	n.verify(c)
 }
 

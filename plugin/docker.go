@@ -113,7 +113,9 @@ func handle[Request, Response any](d *Docker, method string, deadline time.Durat
 			d.log.Warn("request cannot be answered", "method", method, "request", request, "err", err)
 			panic(http.ErrAbortHandler) // net/http's way to break the connection
 		case err != nil:
-			d.log.Warn("request failed", "method", method, "request", request, "err", err)
+			if !errors.Is(err, volume.ErrNotFound) { // Docker asks for every name that is new to it
+				d.log.Warn("request failed", "method", method, "request", request, "err", err)
+			}
 			sdk.EncodeResponse(w, api.NewErrorResponse(err.Error()), true)
 		default:
 			sdk.EncodeResponse(w, response, false)

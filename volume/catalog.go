@@ -287,6 +287,9 @@ func (c *catalog) dropClaim(ctx context.Context, r record, err error) error {
 // makeDir makes the volume's directory with owner and mode. made tells that it
 // was not there before, and may be now even if making it failed.
 func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bool, err error) {
+	if err := c.makeParents(ctx, r.Definition); err != nil {
+		return false, fmt.Errorf("make the volume's directory: %w", err)
+	}
 	there, err := c.exists(ctx, r.Dir())
 	switch {
 	case err != nil:
@@ -296,33 +299,47 @@ func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bo
 	case there:
 		return false, c.adoptDir(ctx, r.Definition)
 	}
-	if err := c.mkdir(ctx, r.Definition); err != nil {
+	if err := c.fs.Mkdir(ctx, r.Dir(), r.Options.fileMode(0o755)); err != nil {
 		return !errors.Is(err, fs.ErrExist), fmt.Errorf("make the volume's directory: %w", err)
 	}
 	return true, c.chown(ctx, r.Definition)
 }
 
-func (c *catalog) mkdir(ctx context.Context, def Definition) error {
+// makeParents makes the directories on the way to a volume's own that are not there.
+func (c *catalog) makeParents(ctx context.Context, def Definition) error {
 	parts := strings.Split(path.Dir(def.Dir()), "/")
 	for i := range parts {
-		if !def.ownDir() && parts[i] != "." {
-			if err := c.fs.Mkdir(ctx, path.Join(parts[:i+1]...), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-				return err
-			}
+		if def.ownDir() || parts[i] == "." {
+			continue
+		}
+		parent := path.Join(parts[:i+1]...)
+		err := c.fs.Mkdir(ctx, parent, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			_, err = c.directory(ctx, parent)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return c.fs.Mkdir(ctx, def.Dir(), def.Options.fileMode(0o755))
+	return nil
+}
+
+// directory looks up a directory. A symlink, which a container may have put
+// there, is none.
+func (c *catalog) directory(ctx context.Context, name string) (gluster.Info, error) {
+	info, err := c.fs.Lstat(ctx, name)
+	if err == nil && !info.Mode.IsDir() {
+		err = fmt.Errorf("%s on the store is not a directory", name)
+	}
+	return info, err
 }
 
 // adoptDir takes a directory that is there, and changes of it only what was
 // asked for.
 func (c *catalog) adoptDir(ctx context.Context, def Definition) error {
-	info, err := c.fs.Lstat(ctx, def.Dir())
+	info, err := c.directory(ctx, def.Dir())
 	if err != nil {
 		return err
-	}
-	if !info.Mode.IsDir() {
-		return fmt.Errorf("%s on the store is not a directory", def.Dir())
 	}
 	if err := c.chown(ctx, def); err != nil {
 		return err

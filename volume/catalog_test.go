@@ -52,16 +52,19 @@ func hasFiles(ctx context.Context, store gluster.FS, dir string) bool {
 	return err == nil && len(list) == 3
 }
 
-// crashes are the operations on the catalog, each killed at every file
-// operation on its way, with every outcome of that operation.
-var crashes = []struct {
+// crash is an operation on the catalog that is disturbed on its way.
+type crash struct {
 	doc string
 	// prepare makes what the operation starts from and returns the operation.
 	prepare func(t *testing.T, c *catalog) func(*catalog) error
 	// check looks at what a fresh driver makes of it; done tells that the
 	// operation was acknowledged before the process died.
 	check func(ctx context.Context, c *catalog, done bool) error
-}{
+}
+
+// crashes are the operations on the catalog, each killed at every file
+// operation on its way, with every outcome of that operation.
+var crashes = []crash{
 	{
 		doc: "create",
 		prepare: func(t *testing.T, _ *catalog) func(*catalog) error {
@@ -197,7 +200,7 @@ func everywhere(t *testing.T, lives bool) {
 			for n := 1; ; n++ {
 				died := false
 				for _, outcome := range []outcome{before, torn, after} {
-					died = crashAt(t, n, outcome, lives, tt.prepare, tt.check) || died
+					died = crashAt(t, tt, n, outcome, lives) || died
 				}
 				if !died {
 					break
@@ -212,10 +215,10 @@ func everywhere(t *testing.T, lives bool) {
 	}
 }
 
-func crashAt(t *testing.T, n int, outcome outcome, lives bool, prepare func(*testing.T, *catalog) func(*catalog) error, check func(context.Context, *catalog, bool) error) (died bool) {
+func crashAt(t *testing.T, tt crash, n int, outcome outcome, lives bool) (died bool) {
 	t.Helper()
 	store := plainDir(t)
-	operation := prepare(t, openCatalog(t, store, testNode(1)))
+	operation := tt.prepare(t, openCatalog(t, store, testNode(1)))
 	fault := &faultFS{FS: store, n: n, outcome: outcome, lives: lives}
 	dying := newCatalog(fault, testNode(2))
 	dying.patience = 0
@@ -242,7 +245,7 @@ func crashAt(t *testing.T, n int, outcome outcome, lives bool, prepare func(*tes
 	for _, leftover := range underWay(t, fresh) {
 		t.Errorf("%s: %s is left", where, leftover)
 	}
-	if err := check(t.Context(), fresh, done); err != nil {
+	if err := tt.check(t.Context(), fresh, done); err != nil {
 		t.Errorf("%s: %v", where, err)
 	}
 	return died

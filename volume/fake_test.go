@@ -30,6 +30,8 @@ type disk struct {
 	mu     sync.Mutex
 	trap   trap
 	hidden map[string]bool
+	// removeTree is RemoveTree, if it is not nil.
+	removeTree func(ctx context.Context, removed func(n int)) error
 }
 
 // trap is asked before an operation; its error is that of the operation.
@@ -182,6 +184,9 @@ func (p *plane) Chmod(ctx context.Context, name string, mode fs.FileMode) error 
 func (p *plane) RemoveTree(ctx context.Context, name string, removed func(int)) error {
 	if err := p.disk.before(ctx, "remove tree", name); err != nil {
 		return err
+	}
+	if p.disk.removeTree != nil {
+		return p.disk.removeTree(ctx, removed)
 	}
 	return p.Dir.RemoveTree(ctx, name, removed)
 }

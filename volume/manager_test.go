@@ -93,7 +93,11 @@ func TestCreate(t *testing.T) {
 		},
 		{
 			doc: "with a symlink on the way that leads out", name: "web", options: map[string]string{"path": "srv/www"},
-			prepare: func(t *testing.T, d *disk) { must(t, os.Symlink("/tmp", d.path("srv"))) }, want: "escapes",
+			prepare: func(t *testing.T, d *disk) { must(t, os.Symlink("/tmp", d.path("srv"))) }, want: "srv on the store is not a directory",
+		},
+		{
+			doc: "with a symlink on the way that leads to another volume", name: "web", options: map[string]string{"path": "srv/www"},
+			prepare: func(t *testing.T, d *disk) { must(t, os.Symlink("volumes", d.path("srv"))) }, want: "srv on the store is not a directory",
 		},
 		{doc: "a bad name", name: "../web", want: `volume name "../web"`},
 		{doc: "a bad option", name: "web", options: map[string]string{"size": "1G"}, want: `volume web: option "size" is not one of`},

@@ -251,29 +251,28 @@ func TestEmptyTrashGoesOn(t *testing.T) {
 // TestEmptyTrashStops has the person leave in the middle: what still comes back
 // from the store is not reported any more, since nobody listens.
 func TestEmptyTrashStops(t *testing.T) {
-	removed, stop := counter(Progress{Entry: "e", Number: 1, Total: 1}, nil)
-	if removed != nil {
-		t.Error("somebody is reported to who does not listen")
+	m, _, d := oneStore(t)
+	entry := trashed(t, m, d, "web", "", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	var late func(n int)
+	d.removeTree = func(ctx context.Context, removed func(int)) error {
+		late = removed
+		removed(3)
+		removed(4)
+		cancel()
+		return hang(ctx, "remove tree", trashData(entry))
 	}
-	stop()
 	var reports []int
-	removed, stop = counter(Progress{Entry: "e", Number: 1, Total: 1}, func(p Progress) { reports = append(reports, p.Removed) })
-	removed(3)
-	removed(4)
-	stop()
-	removed(5)
+	err := m.EmptyTrash(ctx, nil, func(p Progress) { reports = append(reports, p.Removed) })
+	wantIs(t, err, context.Canceled)
+	late(5)
 	if !slices.Equal(reports, []int{0, 3, 7}) {
 		t.Errorf("reported %v", reports)
 	}
-
-	m, _, d := oneStore(t)
-	entry := trashed(t, m, d, "web", "", nil)
-	d.set(onlyFor("remove tree", trashData(entry), hang))
-	ctx, cancel := context.WithCancel(t.Context())
-	err := m.EmptyTrash(ctx, nil, func(Progress) { cancel() })
-	wantIs(t, err, context.Canceled)
-	if !d.has(trashData(entry)) {
-		t.Error("it went on")
+	d.removeTree = nil
+	must(t, m.EmptyTrash(t.Context(), nil, nil))
+	if d.has(trashData(entry)) {
+		t.Error("it does not go on")
 	}
 }
 

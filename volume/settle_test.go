@@ -52,6 +52,39 @@ func TestSettledMeanwhile(t *testing.T) {
 	}
 }
 
+// TestLostAnswer has the answer to a deciding rename be lost: it is looked at
+// what is there, and the operation goes on.
+func TestLostAnswer(t *testing.T) {
+	tests := []struct {
+		doc    string // an operation of crashes
+		rename string // in the target's name
+	}{
+		{doc: "create", rename: definitionFile("web")},
+		{doc: "create by adoption", rename: definitionFile("web")},
+		{doc: "remove", rename: trashDir + "/web."},
+		{doc: "restore", rename: restoringSuffix},
+		{doc: "restore", rename: definitionFile("web")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.doc+", "+tt.rename, func(t *testing.T) {
+			i := slices.IndexFunc(crashes, func(c crash) bool { return c.doc == tt.doc })
+			for n := 1; ; n++ {
+				store := plainDir(t)
+				operation := crashes[i].prepare(t, openCatalog(t, store, testNode(1)))
+				fault := &faultFS{FS: store, n: n, outcome: after, lives: true}
+				err := operation(newCatalog(fault, testNode(2)))
+				if fault.op == "" {
+					t.Fatal("there was no such rename")
+				}
+				if _, to, _ := strings.Cut(fault.op, " to "); strings.HasPrefix(fault.op, "rename") && strings.Contains(to, tt.rename) {
+					must(t, err)
+					return
+				}
+			}
+		})
+	}
+}
+
 // leave puts onto the store what operations of a node have under way. It
 // returns the files, with what settle makes of each.
 func leave(t *testing.T, d *disk, by Node) map[string]bool {

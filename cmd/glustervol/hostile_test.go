@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/glustervol/glustervol/hack/testnode"
+	"github.com/glustervol/glustervol/volume"
 )
 
 // plant fills a volume with what a container can make to harm who removes it
@@ -31,7 +34,7 @@ const plant = `
 	mkdir /data/many && cd /data/many
 	for i in $(seq 5000); do : > $i; done
 	mkdir /data/deep && cd /data/deep
-	for i in $(seq 3000); do mkdir d && cd d || break; done
+	for i in $(seq 400); do mkdir level-$i && cd level-$i || break; done
 	echo bottom > f
 	echo $i > /data/depth`
 
@@ -51,12 +54,12 @@ func TestRemoveHostileContent(t *testing.T) {
 	runScript(t, plant, "-v=web:/data", "--env=OUTSIDE="+outside)
 	const look = "cd /data; cat depth; ls -lnA . odd; ls many | wc -l"
 	planted := runScript(t, look, "-v=web:/data")
-	if !strings.HasPrefix(planted, "3000\n") {
+	if !strings.HasPrefix(planted, "400\n") {
 		t.Errorf("depth %.10q", planted)
 	}
 
 	docker(t, "volume", "rm", "web")
-	list := cliJSON[[]struct{ Entry, Name string }](t, "trash", "ls")
+	list := cliJSON[[]volume.Trashed](t, "trash", "ls")
 	if len(list) != 1 || list[0].Name != "web" {
 		t.Fatalf("in the trash: %+v", list)
 	}
@@ -76,6 +79,56 @@ func TestRemoveHostileContent(t *testing.T) {
 		}
 	}
 	if got := runScript(t, "cat /data/f", "-v=victim:/data"); got != "alive" {
+		t.Errorf("the other volume: %q", got)
+	}
+}
+
+// TestSymlinkOnPath: somebody puts a symlink in the place of a directory that a
+// volume's path goes through.
+func TestSymlinkOnPath(t *testing.T) {
+	gv, _ := startNode(t)
+	dir := onStore(t, gv)
+	runScript(t, "mkdir /data/sub; echo secret > /data/f", "-v=victim:/data")
+	create(t, "www", "path=srv/www", "uid=999")
+	// What Gluster's clients know of names may be a second old.
+	retry := func(what string, call func() error) {
+		t.Helper()
+		testnode.Eventually(t, what, func() bool { return call() == nil })
+	}
+	swap := func(name, target string) {
+		t.Helper()
+		retry("move "+name+" away", func() error { return os.Rename(dir(name), dir(name+".away")) })
+		retry("put a symlink at "+name, func() error { return os.Symlink(target, dir(name)) })
+	}
+	swapBack := func(name string) {
+		t.Helper()
+		retry("remove the symlink at "+name, func() error { return os.Remove(dir(name)) })
+		retry("move "+name+" back", func() error { return os.Rename(dir(name+".away"), dir(name)) })
+	}
+	mount := func() string {
+		a := ask(t, "Mount", `{"Name": "www", "ID": "1"}`)
+		ask(t, "Unmount", `{"Name": "www", "ID": "1"}`)
+		return a.Err
+	}
+	for _, test := range []struct{ name, target, words string }{
+		{"srv", "/etc/docker", "a symlink lies on the way to its directory srv/www"},
+		{"srv/www", "../volumes/victim", "srv/www on " + gv.Address() + " is not a directory"},
+	} {
+		swap(test.name, test.target)
+		testnode.Eventually(t, "refused: "+test.words, func() bool { return strings.Contains(mount(), test.words) })
+		swapBack(test.name)
+		testnode.Eventually(t, "served again", func() bool { return mount() == "" })
+	}
+
+	// A volume that is only to be made does not go through one either, nor does
+	// it give the owner of somebody else's directory a new one.
+	if err := os.Symlink("../volumes/victim", dir("srv/link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"srv/link", "srv/link/sub", "srv/link/new"} {
+		dockerFails(t, createArgs("thief", "path="+path, "uid=1000"), "srv/link", "not a directory")
+	}
+	if got := runScript(t, "stat -c %u /data /data/sub; ls /data", "-v=victim:/data"); got != "0\n0\nf\nsub" {
 		t.Errorf("the other volume: %q", got)
 	}
 }

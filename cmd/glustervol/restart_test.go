@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -253,6 +254,34 @@ func TestDriverStartsWhileGlusterIsDown(t *testing.T) {
 		out, err := testnode.TryDocker(runArgs("cat /data/f", "-v=web:/data")...)
 		return err == nil && out == "hi"
 	})
+}
+
+// TestStopWaitsForRequests: what Docker has asked for is answered before the
+// driver ends.
+func TestStopWaitsForRequests(t *testing.T) {
+	_, d := startAlone(t)
+	resume := hangMount(t)
+	mounted := make(chan error, 1)
+	go func() {
+		a, err := tryAsk(t.Context(), "Mount", `{"Name": "web", "ID": "second"}`)
+		mounted <- errors.Join(err, a.err())
+	}()
+	testnode.Eventually(t, "the mount is under way", func() bool { return len(inspect(t, "web").Users) == 2 })
+	d.daemon.Signal(syscall.SIGTERM)
+	testnode.Eventually(t, "the driver takes no more requests", func() bool { return !exists(pluginSocket) })
+	resume()
+	if err := <-mounted; err != nil {
+		t.Error(err)
+	}
+	d.stop()
+	d.start()
+	if got := inspect(t, "web").Users; !slices.Equal(got, []string{"first", "second"}) {
+		t.Errorf("users %q", got)
+	}
+	for _, id := range []string{"first", "second"} {
+		ask(t, "Unmount", `{"Name": "web", "ID": "`+id+`"}`)
+	}
+	expectUnused(t, "web")
 }
 
 // TestSocketActivation: systemd keeps the plugin socket, and requests wait in

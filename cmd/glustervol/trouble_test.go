@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -168,6 +170,40 @@ func TestHungStoreBlocksNoOther(t *testing.T) {
 	resume()
 }
 
+// hangMount has the volume web mounted by the id first, and then its client
+// hang, until resume or the end of the test.
+func hangMount(t testing.TB) (resume func()) {
+	t.Helper()
+	cli(t, "create", "web")
+	if a := ask(t, "Mount", `{"Name": "web", "ID": "first"}`); a.Err != "" {
+		t.Fatal(a.Err)
+	}
+	return hang(t, inspect(t, "web").Client.PID)
+}
+
+// TestMountGivenUp: a Mount that Docker does not wait for any more, since the
+// client hangs, leaves nothing: no Unmount will follow.
+func TestMountGivenUp(t *testing.T) {
+	startAlone(t)
+	resume := hangMount(t)
+	ctx, giveUp := context.WithCancel(t.Context())
+	answered := make(chan error, 1)
+	go func() {
+		_, err := tryAsk(ctx, "Mount", `{"Name": "web", "ID": "second"}`)
+		answered <- err
+	}()
+	testnode.Eventually(t, "the mount is under way", func() bool { return len(inspect(t, "web").Users) == 2 })
+	giveUp()
+	if err := <-answered; !errors.Is(err, context.Canceled) {
+		t.Errorf("answered: %v", err)
+	}
+	testnode.Eventually(t, "the user is not counted", func() bool { return slices.Equal(inspect(t, "web").Users, []string{"first"}) })
+	expectAtOnce(t, "the unmount of the other user", func() { ask(t, "Unmount", `{"Name": "web", "ID": "first"}`) })
+	resume()
+	expectUnused(t, "web")
+	cli(t, "rm", "web")
+}
+
 // TestClientsDie: what is started next is served by new ones.
 func TestClientsDie(t *testing.T) {
 	gv, _ := startNode(t)
@@ -276,7 +312,11 @@ func TestFullBrick(t *testing.T) {
 	dockerFails(t, []string{"volume", "rm", "web"}, "remove volume web", gv.Address(), hint)
 	expectTree(t, gv, before)
 
-	runScript(t, "rm /data/big; echo hi > /data/f", "-v=web:/data")
+	runScript(t, "rm /data/big", "-v=web:/data")
+	testnode.Eventually(t, "Gluster finds that there is room", func() bool {
+		_, err := testnode.TryDocker(runArgs("echo hi > /data/f", "-v=web:/data")...)
+		return err == nil
+	})
 	create(t, "other")
 	docker(t, "volume", "rm", "other", "web")
 	cli(t, "trash", "restore", "web")
