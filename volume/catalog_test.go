@@ -196,6 +196,7 @@ func everywhere(t *testing.T, lives bool) {
 	t.Helper()
 	for _, tt := range crashes {
 		t.Run(tt.doc, func(t *testing.T) {
+			t.Parallel()
 			points := 0
 			for n := 1; ; n++ {
 				died := false

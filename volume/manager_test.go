@@ -543,7 +543,12 @@ func TestReboot(t *testing.T) {
 	_, err := m.Mount(t.Context(), "web", "a")
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(m.mounts.dir, "boot-id"), []byte("another boot\n"), 0o600))
+	must(t, os.WriteFile(m.mounts.file("db")+".tmp", []byte("{"), 0o600))
+	must(t, os.WriteFile(m.mounts.file("db")+damagedSuffix, []byte("{"), 0o600))
 	m = n.restart(t, m)
+	if files, err := os.ReadDir(m.mounts.dir); err != nil || len(files) != 1 || files[0].Name() != "boot-id" {
+		t.Errorf("of the last boot are left %v, %v", files, err)
+	}
 	wantCounts(t, n, "web", "")
 	wantNames(t, "users of clients", n.clients.usedBy())
 	must(t, m.Remove(t.Context(), "web", "", false))

@@ -276,7 +276,7 @@ func TestEmptyTrashStops(t *testing.T) {
 	}
 }
 
-// run runs a driver's background work until the test ends.
+// run runs a driver's background work until stop.
 func run(t *testing.T, m *Manager) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -22,6 +22,7 @@ func free(string) (unlock func(), ok bool) { return func() {}, true }
 func TestSettledMeanwhile(t *testing.T) {
 	for _, tt := range crashes {
 		t.Run(tt.doc, func(t *testing.T) {
+			t.Parallel()
 			for n := 1; ; n++ {
 				d := newDisk(t)
 				operation := tt.prepare(t, d.catalog(t, Node{ID: "node-c"}))

@@ -65,7 +65,7 @@ func TestDockerShowsVolume(t *testing.T) {
 	dockerFails(t, []string{"volume", "rm", "web"}, "volume is in use")
 	docker(t, "rm", "--force", "box")
 	docker(t, "volume", "rm", "web")
-	dockerFails(t, []string{"volume", "inspect", "web"}, "uch volume")
+	dockerFails(t, []string{"volume", "inspect", "web"}, "uch volume") // "No" or "no", as the client has it
 	if got := docker(t, "volume", "ls", "--quiet"); got != "" {
 		t.Errorf("removed, docker volume ls: %q", got)
 	}

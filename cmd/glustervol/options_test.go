@@ -205,7 +205,7 @@ func TestKeptDirectory(t *testing.T) {
 		if got, err := os.ReadFile(onBrick(gv, "volumes/"+name+"/f")); string(got) != "old\n" {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
-		dockerFails(t, []string{"volume", "inspect", name}, "uch volume")
+		dockerFails(t, []string{"volume", "inspect", name}, "uch volume") // "No" or "no"
 		dockerFails(t, createArgs(name), "directory volumes/"+name+" is on the store without a volume", "-o adopt=true")
 		create(t, name, "adopt=true")
 		if got := runScript(t, "cat /data/f; stat -c %a /data", "-v="+name+":/data"); got != "old\n700" {
@@ -240,5 +240,5 @@ func TestRemoveInUse(t *testing.T) {
 		t.Error(got)
 	}
 	// Docker finds out by itself.
-	dockerFails(t, []string{"volume", "inspect", "web"}, "uch volume")
+	dockerFails(t, []string{"volume", "inspect", "web"}, "uch volume") // "No" or "no"
 }
