@@ -381,6 +381,8 @@ func (c *catalog) define(ctx context.Context, r record) error {
 		return nil
 	case err == nil:
 		return existsError{existing}
+	case renameErr == nil && errors.Is(err, ErrNotFound):
+		return nil // it was defined, and somebody has removed it since
 	case renameErr != nil:
 		return fmt.Errorf("define the volume: %w", renameErr)
 	default:

@@ -39,7 +39,19 @@ type trap func(ctx context.Context, op, name string) error
 
 func newDisk(t *testing.T) *disk {
 	t.Helper()
-	return &disk{dir: t.TempDir(), hidden: map[string]bool{}}
+	return &disk{dir: memoryDir(t), hidden: map[string]bool{}}
+}
+
+// memoryDir is an empty directory, in memory if this machine can: the catalog
+// syncs every file that it writes.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "glustervol") //nolint:usetesting // t.TempDir is on disk
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
 }
 
 // set sets the trap; nil is none.

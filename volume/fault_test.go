@@ -113,7 +113,7 @@ func (f *faultFS) RemoveTree(ctx context.Context, name string, removed func(int)
 // plainDir is an empty store on plain disk.
 func plainDir(t *testing.T) *gluster.Dir {
 	t.Helper()
-	dir, err := gluster.OpenDir(t.Context(), t.TempDir())
+	dir, err := gluster.OpenDir(t.Context(), memoryDir(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,6 +86,24 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
+// TestCreatedAndRemoved has another node remove a volume as soon as it is there.
+func TestCreatedAndRemoved(t *testing.T) {
+	m, _, d := oneStore(t)
+	must(t, m.stores[0].refresh(t.Context()))
+	other := newNode(t, "node-b", d).start(t)
+	d.set(func(ctx context.Context, op, name string) error {
+		if op == "read" && name == definitionFile("web") && d.has(name) {
+			d.set(nil)
+			must(t, other.Remove(ctx, "web", "", false))
+		}
+		return nil
+	})
+	must(t, m.Create(t.Context(), "web", nil))
+	must(t, m.stores[0].refresh(t.Context()))
+	wantNames(t, "volumes", knownNames(m.stores[0]))
+	wantNothingUnderWay(t, d)
+}
+
 // leave puts onto the store what operations of a node have under way. It
 // returns the files, with what settle makes of each.
 func leave(t *testing.T, d *disk, by Node) map[string]bool {
