@@ -73,8 +73,16 @@ refuse_other_driver() {
 # zombie: each daemon has the demo's directory in its arguments.
 running() {
     local pid
+    [[ -d $state ]] || return 1
+    [[ $1 != driver || ! -d /run/systemd/system ]] || driver_pid
     pid=$(cat "$state/$1.pid" 2>/dev/null) && [[ -n $pid ]] || return 1
     { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qF "$state"
+}
+
+# driver_pid notes which process systemd has for the driver: it starts another
+# one when that ends.
+driver_pid() {
+    systemctl show --property=MainPID --value glustervol-demo.service >"$state/driver.pid"
 }
 
 # start runs a daemon in the background, in a session of its own.
@@ -165,7 +173,7 @@ start_driver() {
         systemd-run --quiet --unit=glustervol-demo --property=KillMode=process --property=Restart=always \
             "$PWD/$glustervol" serve --state-dir="$state/driver" --log-dir="$state/log" "$address:/$gluster_volume"
         await "the driver" "$glustervol" info
-        systemctl show --property=MainPID --value glustervol-demo.service >"$state/driver.pid"
+        driver_pid
         return
     fi
     start driver "$glustervol" serve --state-dir="$state/driver" --log-dir="$state/log" "$address:/$gluster_volume"
@@ -178,7 +186,12 @@ stop_driver() {
     fi
     stop driver
     # A driver that was killed has left its clients for the next one.
-    mounts /run/glustervol/ | while read -r mount; do
+    unmount_below /run/glustervol/
+}
+
+unmount_below() {
+    local mount
+    mounts "$1" | sort -r | while read -r mount; do
         umount "$mount"
     done
 }
@@ -239,6 +252,7 @@ clean() {
     remove_containers
     stop_driver
     stop dockerd
+    unmount_below "$state/docker" # it leaves its root as a mount of its own
     remove_gluster_volume
     stop glusterd
     remove_files

@@ -140,18 +140,21 @@ func TestCopyOutOfRunningContainer(t *testing.T) {
 	expectUnused(t, "web")
 }
 
-// TestImageContent: Docker fills an empty volume with what the image has there.
+// TestImageContent: Docker fills an empty volume with what the image has there,
+// and gives it the owner and mode of that directory.
 func TestImageContent(t *testing.T) {
 	startNode(t)
-	const look = "cat /seed/from-the-image; stat -c %u:%g:%a /seed/from-the-image"
-	if got := runScript(t, look, "-v=web:/seed"); got != "seed\n1000:1000:640" {
+	const look = "cat /seed/from-the-image; stat -c %u:%g:%a /seed/from-the-image /seed"
+	create(t, "web", "uid=999", "mode=0700")
+	if got := runScript(t, look, "-v=web:/seed"); got != "seed\n1000:1000:640\n1000:1000:755" {
 		t.Errorf("empty volume: %q", got)
 	}
-	runScript(t, "rm /seed/*; echo mine > /seed/own", "-v=web:/seed")
-	if got := runScript(t, "ls /seed", "-v=web:/seed"); got != "own" {
+	runScript(t, "rm /seed/*; echo mine > /seed/own; chmod 711 /seed", "-v=web:/seed")
+	if got := runScript(t, "ls /seed; stat -c %u:%g:%a /seed", "-v=web:/seed"); got != "own\n1000:1000:711" {
 		t.Errorf("a volume with a file of its own: %q", got)
 	}
-	if got := runScript(t, "ls /seed", "-v=empty:/seed:nocopy"); got != "" {
+	create(t, "empty", "uid=999", "mode=0700")
+	if got := runScript(t, "ls /seed; stat -c %u:%g:%a /seed", "-v=empty:/seed:nocopy"); got != "999:0:700" {
 		t.Errorf("nocopy: %q", got)
 	}
 	expectUnused(t, "web", "empty")
