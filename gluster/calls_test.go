@@ -28,6 +28,7 @@ func TestCallHangs(t *testing.T) {
 				t.Fatalf("left after %s, want %s", waited, patience)
 			}
 		}
+		synctest.Wait() // for what the last deadline has set off
 		if n := runtime.NumGoroutine() - before; n > maxCalls {
 			t.Errorf("%d goroutines are left behind, want at most %d", n, maxCalls)
 		}

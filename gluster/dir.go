@@ -147,7 +147,7 @@ func (d *Dir) Lstat(ctx context.Context, name string) (Info, error) {
 		if !ok {
 			return Info{}, &fs.PathError{Op: "lstat", Path: name, Err: errors.ErrUnsupported}
 		}
-		return Info{Mode: info.Mode(), UID: int(stat.Uid), GID: int(stat.Gid)}, nil
+		return Info{Mode: info.Mode(), UID: int(stat.Uid), GID: int(stat.Gid), Inode: stat.Ino}, nil
 	})
 }
 

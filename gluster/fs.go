@@ -78,6 +78,9 @@ type Info struct {
 	Mode fs.FileMode
 	// UID and GID own the file.
 	UID, GID int
+	// Inode is the inode number, which on a Gluster volume is the same for all
+	// clients, by whatever way they come.
+	Inode uint64
 }
 
 // Usage is the size of a file system and what of it is free, in bytes.

@@ -168,7 +168,50 @@ func (c *Client) awaitMount(ctx context.Context, p *process) error {
 // and that no symlink lies on the way. Errors match ErrDead, ErrHung and
 // fs.ErrNotExist with errors.Is, or carry the errno.
 func (c *Client) VerifyDir(ctx context.Context, dir string) (string, error) {
-	path := filepath.Join(c.Path(), dir)
+	return c.verify(ctx, Dir{Path: dir})
+}
+
+// Dir is a directory on a client's mount.
+type Dir struct {
+	// Path is relative to the mount's root.
+	Path string
+	// Inode is its inode number, which all clients of a Gluster volume agree
+	// on. 0 takes any directory of that path.
+	Inode uint64
+}
+
+// ErrStale says that the client still shows the directory that had the path
+// before.
+var ErrStale = errors.New("the Gluster client still shows a directory that was moved away")
+
+// AwaitDir is VerifyDir for a directory that another client, or another node,
+// may just have put in the place of a former one. Kernel and client remember
+// the former one for a second each, or for the client's option entry-timeout,
+// and who was given that would write into a volume that was removed.
+func (c *Client) AwaitDir(ctx context.Context, dir Dir) (string, error) {
+	for missing := time.Now(); ; {
+		path, err := c.verify(ctx, dir)
+		gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESTALE)
+		if !errors.Is(err, ErrStale) && (!gone || dir.Inode == 0 || time.Since(missing) > stalePatience) {
+			return path, err
+		}
+		select {
+		case <-ctx.Done():
+			return "", err
+		case <-time.After(stalePause):
+		}
+	}
+}
+
+const (
+	// stalePatience is how long a directory may seem to be missing after it was
+	// made elsewhere.
+	stalePatience = 3 * time.Second
+	stalePause    = 50 * time.Millisecond
+)
+
+func (c *Client) verify(ctx context.Context, dir Dir) (string, error) {
+	path := filepath.Join(c.Path(), dir.Path)
 	if err := c.call(ctx, func() error { return c.verifyDir(dir) }); err != nil {
 		return "", &fs.PathError{Op: "verify", Path: path, Err: err}
 	}
@@ -197,7 +240,7 @@ func (c *Client) call(ctx context.Context, fn func() error) error {
 	}
 }
 
-func (c *Client) verifyDir(dir string) error {
+func (c *Client) verifyDir(dir Dir) error {
 	root, err := unix.Open(c.Path(), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrDead // it is the mount point that is gone, not dir
@@ -209,14 +252,22 @@ func (c *Client) verifyDir(dir string) error {
 	if err := c.verifyRoot(root); err != nil {
 		return c.explain(err)
 	}
-	fd, err := unix.Openat2(root, dir, &unix.OpenHow{
+	fd, err := unix.Openat2(root, dir.Path, &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
 	})
 	if err != nil {
 		return c.explain(err)
 	}
-	return unix.Close(fd)
+	defer unix.Close(fd)
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return c.explain(err)
+	}
+	if dir.Inode != 0 && stat.Ino != dir.Inode {
+		return ErrStale
+	}
+	return nil
 }
 
 func (c *Client) verifyRoot(fd int) error {

@@ -1,6 +1,7 @@
 package mount_test
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -97,24 +98,65 @@ func testLinger(t *testing.T, n *node) {
 func testMount(t *testing.T, n *node) {
 	c := n.use(n.source, "first")
 	must(t, os.Mkdir(filepath.Join(c.Path(), "d"), 0o755))
-	path, err := n.Mount(t.Context(), n.source, "d", "a")
+	path, err := n.Mount(t.Context(), n.source, mount.Dir{Path: "d"}, "a")
 	if err != nil || path != filepath.Join(c.Path(), "d") {
 		t.Errorf("path %s, %v", path, err)
 	}
 	wantList(t, n, n.source, c, "a", "first")
 
-	_, err = n.Mount(t.Context(), n.source, "absent", "b")
+	_, err = n.Mount(t.Context(), n.source, mount.Dir{Path: "absent"}, "b")
 	wantIs(t, "a directory that is not there", err, fs.ErrNotExist)
-	_, err = n.Mount(t.Context(), n.source, "absent", "a")
+	_, err = n.Mount(t.Context(), n.source, mount.Dir{Path: "absent"}, "a")
 	wantIs(t, "a directory that is not there", err, fs.ErrNotExist)
 	wantList(t, n, n.source, c, "a", "first") // as before
 
 	absent := n.source
 	absent.Subdir = "no/where"
-	if _, err := n.Mount(t.Context(), absent, ".", "a"); err == nil {
+	if _, err := n.Mount(t.Context(), absent, mount.Dir{Path: "."}, "a"); err == nil {
 		t.Error("mounted what is not there")
 	}
 	n.eventually("the client that failed is forgotten", func() bool { return len(n.List()) == 1 })
+}
+
+// testMountReplaced has another client move a directory away and make one of
+// the same name, which the kernel and this client do not notice for a second.
+func testMountReplaced(t *testing.T, n *node) {
+	other := n.source
+	other.Options = "noatime" // a client of its own
+	elsewhere, c := n.use(other, "other"), n.use(n.source, "first")
+	at := func(name string) string { return filepath.Join(elsewhere.Path(), name) }
+	must(t, os.Mkdir(at("d"), 0o755))
+	stale := 0
+	for round := range 5 {
+		if _, err := c.VerifyDir(t.Context(), "d"); err != nil { // and it remembers that one
+			t.Fatal(err)
+		}
+		must(t, os.Rename(at("d"), at(fmt.Sprint("away", round))))
+		must(t, os.Mkdir(at("d"), 0o755))
+		inode := inodeOf(t, at("d"))
+		if inodeOf(t, filepath.Join(c.Path(), "d")) != inode {
+			stale++
+		}
+		path, err := n.Mount(t.Context(), n.source, mount.Dir{Path: "d", Inode: inode}, "a")
+		must(t, err)
+		if got := inodeOf(t, path); got != inode {
+			t.Errorf("round %d: handed out a directory that was moved away: inode %d, want %d", round, got, inode)
+		}
+	}
+	if stale == 0 {
+		t.Error("this client always knew at once, so the test has shown nothing")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	_, err := n.Mount(ctx, n.source, mount.Dir{Path: "d", Inode: 4711}, "a")
+	wantIs(t, "a directory that never comes", err, mount.ErrStale)
+}
+
+func inodeOf(t *testing.T, path string) uint64 {
+	t.Helper()
+	var stat unix.Stat_t
+	must(t, unix.Stat(path, &stat))
+	return stat.Ino
 }
 
 // testMountAfterDeath kills the client right before each mount, which must not
@@ -124,7 +166,7 @@ func testMountAfterDeath(t *testing.T, n *node) {
 	pid := c.PID()
 	for round := range 20 {
 		n.kill(pid, unix.SIGKILL)
-		if _, err := n.Mount(t.Context(), n.source, ".", "a"); err != nil {
+		if _, err := n.Mount(t.Context(), n.source, mount.Dir{Path: "."}, "a"); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		if c.PID() == pid {

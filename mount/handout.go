@@ -6,10 +6,9 @@ import (
 )
 
 // Mount counts user as one of the client of source, starts the client if it
-// does not run, and returns the path of a directory on its mount, given
-// relative to the mount's root, that was just verified as VerifyDir does. When
-// it fails, user is not counted, unless it was before.
-func (cs *Clients) Mount(ctx context.Context, source Source, dir, user string) (string, error) {
+// does not run, and returns the path of a directory on its mount that was just
+// verified as AwaitDir does. When it fails, user is not counted, unless it was before.
+func (cs *Clients) Mount(ctx context.Context, source Source, dir Dir, user string) (string, error) {
 	counted := cs.uses(source.Key(), user)
 	path, err := cs.mountOnce(ctx, source, dir, user)
 	if errors.Is(err, ErrDead) { // it died between the start and the look
@@ -21,12 +20,12 @@ func (cs *Clients) Mount(ctx context.Context, source Source, dir, user string) (
 	return path, err
 }
 
-func (cs *Clients) mountOnce(ctx context.Context, source Source, dir, user string) (string, error) {
+func (cs *Clients) mountOnce(ctx context.Context, source Source, dir Dir, user string) (string, error) {
 	c, err := cs.Use(ctx, source, user)
 	if err != nil {
 		return "", err
 	}
-	return c.VerifyDir(ctx, dir)
+	return c.AwaitDir(ctx, dir)
 }
 
 // uses tells whether user is counted.

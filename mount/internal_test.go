@@ -40,6 +40,7 @@ func TestCallHangs(t *testing.T) {
 				t.Fatalf("left after %s, want %s", waited, patience)
 			}
 		}
+		synctest.Wait() // for what the last deadline has set off
 		if n := runtime.NumGoroutine() - before; n > maxCalls {
 			t.Errorf("%d goroutines are left behind, want at most %d", n, maxCalls)
 		}
@@ -232,18 +233,7 @@ func TestKillFamily(t *testing.T) {
 // TestFirstThatSees has processes of a mount namespace end after they were
 // listed, as the short-lived ones of a container do.
 func TestFirstThatSees(t *testing.T) {
-	zombie := exec.Command("true")
-	if err := zombie.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = zombie.Wait() }()
-	for isZombie := false; !isZombie; {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", zombie.Process.Pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		isZombie = strings.Contains(string(stat), ") Z ")
-	}
+	zombie := startZombie(t)
 	const gone = 1 << 30 // larger than any process id
 	self := os.Getpid()
 	all := func(*mountinfo.Info) bool { return true }
@@ -257,8 +247,8 @@ func TestFirstThatSees(t *testing.T) {
 		{doc: "it sees", members: []int{self}, sees: all, want: self},
 		{doc: "it does not see", members: []int{self}, sees: none},
 		{doc: "the first has ended", members: []int{gone, self}, sees: all, want: self},
-		{doc: "the first is a zombie", members: []int{zombie.Process.Pid, gone, self}, sees: all, want: self},
-		{doc: "all have ended", members: []int{gone, zombie.Process.Pid}, sees: all},
+		{doc: "the first is a zombie", members: []int{zombie, gone, self}, sees: all, want: self},
+		{doc: "all have ended", members: []int{gone, zombie}, sees: all},
 	}
 	for _, tt := range tests {
 		t.Run(tt.doc, func(t *testing.T) {
@@ -266,6 +256,76 @@ func TestFirstThatSees(t *testing.T) {
 				t.Errorf("got %d, %v; want %d", got, err, tt.want)
 			}
 		})
+	}
+}
+
+// startZombie returns the id of a process that has ended and that nobody has
+// waited for.
+func startZombie(t *testing.T) (pid int) {
+	t.Helper()
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() })
+	for {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(stat), ") Z ") {
+			return cmd.Process.Pid
+		}
+	}
+}
+
+func TestClosing(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root sees what files a process has that has ended")
+	}
+	if p := (&process{pid: os.Getpid(), exited: make(chan struct{})}); p.closing() {
+		t.Error("a process that runs is taken for one that ends")
+	}
+	if p := (&process{pid: startZombie(t), exited: make(chan struct{})}); !p.closing() {
+		t.Error("a process that has closed its files is taken for one that runs")
+	}
+	ended := make(chan struct{})
+	close(ended)
+	if p := (&process{pid: os.Getpid(), exited: ended}); !p.closing() {
+		t.Error("a process that has ended is taken for one that runs")
+	}
+}
+
+// TestFindProcess has a client beside the child that it forks to mount, which
+// is younger and has the same command line, and beside an earlier client.
+func TestFindProcess(t *testing.T) {
+	dir := t.TempDir()
+	binary, mountPoint := filepath.Join(dir, "glusterfs"), filepath.Join(dir, "mnt")
+	script := "#!/bin/sh\n(while :; do sleep 1; done) & echo >\"$1\"; wait\n"
+	if err := os.WriteFile(binary, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var last *process
+	for _, file := range []string{"earlier", "last"} {
+		p, err := startProcess(binary, []string{filepath.Join(dir, file), mountPoint})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.kill)
+		for fileSize(filepath.Join(dir, file)) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		last = p
+		time.Sleep(20 * time.Millisecond) // starts are counted in ticks of 10 ms
+	}
+	found, err := findProcess(mountPoint)
+	if err != nil || found == nil || found.pid != last.pid {
+		t.Errorf("found %+v, %v; want process %d", found, err, last.pid)
+	}
+	for _, other := range []string{mountPoint + "x", "nt", dir} {
+		if found, err := findProcess(other); err != nil || found != nil {
+			t.Errorf("%s: found %+v, %v", other, found, err)
+		}
 	}
 }
 

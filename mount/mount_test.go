@@ -38,6 +38,7 @@ func TestClients(t *testing.T) {
 		{"users share a client", testShare},
 		{"linger", testLinger},
 		{"mount", testMount},
+		{"mount what was replaced", testMountReplaced},
 		{"mount after a death", testMountAfterDeath},
 		{"bound", testBound},
 		{"users come and go", testChurn},

@@ -28,14 +28,14 @@ const (
 // allowed are the options that a user of a volume may choose. What names a
 // file of this machine (log-file, dump-fuse), another server (backup-volfile-
 // servers) or the graph (xlator-option, volume-name) is not among them, nor is
-// auto_unmount: between a client's death and its unmount, containers would
+// enable-ino32, since a directory is told from a former one of its path by its
+// inode number, nor auto_unmount: between a client's death and its unmount, containers would
 // write to the local disk.
 var allowed = map[string]struct {
 	kind optionKind
 	flag string // of glusterfs(8), where it is not "--" and the option's name
 }{
 	"acl":                         {kind: flagOption},
-	"enable-ino32":                {kind: flagOption},
 	"resolve-gids":                {kind: flagOption},
 	"ro":                          {kind: flagOption, flag: "--read-only"},
 	"selinux":                     {kind: flagOption},

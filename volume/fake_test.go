@@ -285,7 +285,7 @@ func newFakeClients() *fakeClients {
 	return &fakeClients{sources: map[string]mount.Source{}, users: map[string]map[string]bool{}}
 }
 
-func (c *fakeClients) Mount(ctx context.Context, source mount.Source, dir, user string) (string, error) {
+func (c *fakeClients) Mount(ctx context.Context, source mount.Source, dir mount.Dir, user string) (string, error) {
 	key := source.Key()
 	c.mu.Lock()
 	if _, runs := c.sources[key]; !runs {
@@ -295,14 +295,14 @@ func (c *fakeClients) Mount(ctx context.Context, source mount.Source, dir, user 
 	c.users[key][user] = true
 	c.mu.Unlock()
 	if c.mount != nil {
-		if err := c.mount(ctx, source, dir); err != nil {
+		if err := c.mount(ctx, source, dir.Path); err != nil {
 			if !counted {
 				c.Release(key, user)
 			}
 			return "", err
 		}
 	}
-	return filepath.Join("/clients", key, dir), nil
+	return filepath.Join("/clients", key, dir.Path), nil
 }
 
 func (c *fakeClients) Hold(key, user string) bool {

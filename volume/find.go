@@ -121,6 +121,17 @@ func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, erro
 	return def, s.failed(err)
 }
 
+// directory is a volume's directory as the store has it now, which a client may
+// not have noticed yet.
+func (s *store) directory(ctx context.Context, def Definition) (mount.Dir, error) {
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return mount.Dir{}, err
+	}
+	info, err := cat.fs.Lstat(ctx, def.Dir())
+	return mount.Dir{Path: def.Dir(), Inode: info.Inode}, s.failed(err)
+}
+
 // noAnswer tells an error of a store that could not be asked from an answer.
 func noAnswer(err error) bool {
 	if _, failed := errors.AsType[*mount.StartError](err); failed {

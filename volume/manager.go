@@ -17,7 +17,7 @@ import (
 // Clients are the Gluster clients of this node, as the Manager uses them.
 // mount.Clients documents the methods.
 type Clients interface {
-	Mount(ctx context.Context, source mount.Source, dir, user string) (path string, err error)
+	Mount(ctx context.Context, source mount.Source, dir mount.Dir, user string) (path string, err error)
 	Hold(key, user string) bool
 	Release(key, user string)
 	Bound(key, dir string) (pids []int, err error)
@@ -234,7 +234,11 @@ func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
 	if err := m.mounts.add(v, id); err != nil {
 		return "", err
 	}
-	path, err := m.config.Clients.Mount(ctx, source, def.Dir(), name)
+	dir, err := s.directory(ctx, def)
+	path := ""
+	if err == nil {
+		path, err = m.config.Clients.Mount(ctx, source, dir, name)
+	}
 	if err != nil {
 		err = explainMount(err, def, s.address)
 		return "", fmt.Errorf("mount volume %s: %w", name, errors.Join(err, m.drop(name, id, false)))

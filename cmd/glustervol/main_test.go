@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/glustervol/glustervol/hack/testnode"
 	"github.com/glustervol/glustervol/plugin"
@@ -36,8 +37,10 @@ func command(ctx context.Context, args ...string) *exec.Cmd {
 // tryCLI runs the program and returns what it prints and its exit code.
 func tryCLI(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // more than a request may take
+	defer cancel()
 	var out, errs bytes.Buffer
-	cmd := command(t.Context(), args...)
+	cmd := command(ctx, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError

@@ -172,9 +172,17 @@ func testRename(t *testing.T, s suite) {
 	must(t, s.Mkdir(s.ctx, "d", 0o755))
 	must(t, s.Mkdir(s.ctx, "to", 0o755))
 	must(t, s.Create(s.ctx, "d/f", []byte("x")))
+	before, err := s.Lstat(s.ctx, "d")
+	must(t, err)
 	must(t, s.Rename(s.ctx, "d", "to/d"))
 	if got, err := s.ReadFile(s.ctx, "to/d/f"); err != nil || string(got) != "x" {
 		t.Errorf("a file in the moved directory: %q, %v", got, err)
+	}
+	moved, err := s.Lstat(s.ctx, "to/d")
+	must(t, err)
+	must(t, s.Mkdir(s.ctx, "d", 0o755))
+	if anew, err := s.Lstat(s.ctx, "d"); err != nil || moved.Inode != before.Inode || anew.Inode == moved.Inode {
+		t.Errorf("inode %d moved is %d, and made anew %d, %v", before.Inode, moved.Inode, anew.Inode, err)
 	}
 	must(t, s.Mkdir(s.ctx, "full", 0o755))
 	must(t, s.Create(s.ctx, "full/f", nil))
@@ -212,7 +220,7 @@ func testOwner(t *testing.T, s suite) {
 		must(t, s.Chown(s.ctx, "d", before.UID, -1))
 	}
 	must(t, s.Chmod(s.ctx, "d", 0o750|fs.ModeSetgid)) // chown may take setgid off
-	want := gluster.Info{Mode: 0o750 | fs.ModeSetgid | fs.ModeDir, UID: before.UID, GID: before.GID}
+	want := gluster.Info{Mode: 0o750 | fs.ModeSetgid | fs.ModeDir, UID: before.UID, GID: before.GID, Inode: before.Inode}
 	if got, err := s.Lstat(s.ctx, "d"); err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
