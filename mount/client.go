@@ -189,8 +189,15 @@ var ErrStale = errors.New("the Gluster client still shows a directory that was m
 // the former one for a second each, or for the client's option entry-timeout,
 // and who was given that would write into a volume that was removed.
 func (c *Client) AwaitDir(ctx context.Context, dir Dir) (string, error) {
+	var stale error
 	for missing := time.Now(); ; {
 		path, err := c.verify(ctx, dir)
+		if errors.Is(err, ErrStale) {
+			stale = err
+		}
+		if stale != nil && errors.Is(err, ErrHung) {
+			return "", stale // it answered, and the time is over
+		}
 		gone := errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESTALE)
 		if !errors.Is(err, ErrStale) && (!gone || dir.Inode == 0 || time.Since(missing) > stalePatience) {
 			return path, err

@@ -301,7 +301,7 @@ func TestClosing(t *testing.T) {
 func TestFindProcess(t *testing.T) {
 	dir := t.TempDir()
 	binary, mountPoint := filepath.Join(dir, "glusterfs"), filepath.Join(dir, "mnt")
-	script := "#!/bin/sh\n(while :; do sleep 1; done) & echo >\"$1\"; wait\n"
+	script := "#!/bin/sh\nsleep 0.05; (while :; do sleep 1; done) & echo >\"$1\"; wait\n"
 	if err := os.WriteFile(binary, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -90,13 +90,19 @@ func (p *process) kill() {
 	if p == nil {
 		return
 	}
-	for end := time.Now().Add(exitPatience); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if errors.Is(unix.Kill(-p.pid, unix.SIGKILL), unix.ESRCH) {
-			break
-		}
-	}
+	_ = unix.Kill(-p.pid, unix.SIGKILL)
 	p.awaitExit(exitPatience)
+	for range killTries {
+		if errors.Is(unix.Kill(-p.pid, unix.SIGKILL), unix.ESRCH) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
+
+// killTries bounds the wait for the child: where process 1 waits for no
+// orphan, as in some containers, it stays in the group for ever.
+const killTries = 300
 
 // exitPatience is how long a client may take to be gone that has been killed,
 // or unmounted everywhere. It needs milliseconds, unless it is stopped or its
