@@ -76,7 +76,7 @@ running() {
     [[ -d $state ]] || return 1
     [[ $1 != driver || ! -d /run/systemd/system ]] || driver_pid
     pid=$(cat "$state/$1.pid" 2>/dev/null) && [[ -n $pid ]] || return 1
-    { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qF "$state"
+    grep -qF "$state" "/proc/$pid/cmdline" 2>/dev/null
 }
 
 # driver_pid notes which process systemd has for the driver: it starts another
@@ -130,13 +130,13 @@ start_glusterd() {
 
 make_gluster_volume() {
     if gluster volume info "$gluster_volume" >/dev/null 2>&1; then
-        ip addr show dev lo | grep -q "$address" || ip addr add "$address/32" dev lo
+        ip addr replace "$address/32" dev lo
         gluster volume status "$gluster_volume" >/dev/null 2>&1 || gluster --mode=script volume start "$gluster_volume"
         return
     fi
     (($(gluster pool list | wc -l) <= 2)) ||
         fail "this machine is in a Gluster pool, whose other servers the demo leaves alone; use a volume of yours: glustervol serve $(hostname):/VOLUME"
-    ip addr show dev lo | grep -q "$address" || ip addr add "$address/32" dev lo
+    ip addr replace "$address/32" dev lo
     rm -rf "$state/brick" # of an earlier demo whose volume is gone
     gluster --mode=script volume create "$gluster_volume" "$address:$state/brick" force
     gluster --mode=script volume start "$gluster_volume"
