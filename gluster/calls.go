@@ -2,29 +2,45 @@ package gluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
+
+	"github.com/glustervol/glustervol/gluster/client"
 )
 
 // ErrNoAnswer is in the chain of an error about a store that did not answer
 // before the deadline. Whether the operation took effect is unknown.
-var ErrNoAnswer = errors.New("the store did not answer in time")
+var ErrNoAnswer = fmt.Errorf("the store gave %w", client.ErrNoAnswer)
 
-// calls lets a caller leave a system call that hangs. The kernel cannot be told
-// to give up, so the call keeps its thread; how many threads a hung store can
-// hold in this way is bounded by the number of slots.
+// calls lets a caller leave a call that hangs, of the kernel or of libgfapi.
+// Neither can be told to give up, so the call keeps its thread; how many threads
+// a hung store can hold in this way is bounded by the number of slots. While it
+// owes an answer, further calls wait for a moment only, and so they fail fast,
+// until the late answer tells that the store is back.
 type calls struct {
 	slots chan struct{}
+	owed  *owed
 }
 
-// maxCalls is how many operations on one store run at once. A healthy brick is
-// kept busy by fewer.
-const maxCalls = 32
+// owed are the calls that their callers have left and that have not returned,
+// with when they were left.
+type owed struct {
+	mu    sync.Mutex
+	calls map[*bool]time.Time
+}
+
+const (
+	// maxCalls is how many operations on one store run at once. A healthy brick
+	// is kept busy by fewer.
+	maxCalls = 32
+	// hungPatience is how long a call waits for a store that owes an answer.
+	hungPatience = 2 * time.Second
+)
 
 func newCalls() calls {
-	return calls{slots: make(chan struct{}, maxCalls)}
+	return calls{slots: make(chan struct{}, maxCalls), owed: &owed{calls: map[*bool]time.Time{}}}
 }
 
 // call runs fn in a slot of c and waits for its result until ctx is done.
@@ -37,23 +53,60 @@ func call[T any](ctx context.Context, c calls, op, name string, fn func() (T, er
 	if err := ctx.Err(); err != nil {
 		return none, noAnswer(ctx, op, name)
 	}
+	if since, hung := c.owed.since(); hung {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, hungPatience, fmt.Errorf("it has owed an answer for %s", time.Since(since).Round(time.Second)))
+		defer cancel()
+	}
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
 		return none, noAnswer(ctx, op, name)
 	}
 	done := make(chan result, 1)
+	returned := new(bool)
 	go func() {
 		defer func() { <-c.slots }()
 		value, err := fn()
 		done <- result{value, err}
+		c.owed.settle(returned)
 	}()
 	select {
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
+		c.owed.add(returned)
 		return none, noAnswer(ctx, op, name)
 	}
+}
+
+// add notes a call that its caller has left, unless it has returned just now.
+func (o *owed) add(returned *bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !*returned {
+		o.calls[returned] = time.Now()
+	}
+}
+
+// settle notes that a call has returned.
+func (o *owed) settle(returned *bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	*returned = true
+	delete(o.calls, returned)
+}
+
+// since is when the longest owed call was left, if any is.
+func (o *owed) since() (since time.Time, hung bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, left := range o.calls {
+		if !hung || left.Before(since) {
+			since, hung = left, true
+		}
+	}
+	return since, hung
 }
 
 // do is call for an operation that has no result.

@@ -12,7 +12,8 @@ const MaxFileSize = 1 << 20
 
 // FS is a store as the catalog sees it. Names are slash-separated and relative
 // to the store's root, as io/fs.ValidPath has them; none leads out of the
-// store, whatever symlinks lie on it.
+// store, whatever symlinks lie on it: a symlink on the way is ELOOP, or is
+// followed as long as it stays inside.
 //
 // Every method gives up when ctx is done. The outcome is then unknown: the
 // operation may take effect at any later time. The same holds for ENOTCONN and

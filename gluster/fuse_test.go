@@ -12,18 +12,21 @@ import (
 
 func TestMain(m *testing.M) { testnode.Main(m) }
 
+// kinds are the kinds of Gluster volumes that every FS is tested on.
+var kinds = []struct {
+	doc    string
+	bricks int
+	args   []string
+}{
+	{"one brick", 1, nil},
+	{"2×2", 4, []string{"replica", "2"}},
+	{"disperse 2+1", 3, []string{"disperse", "3", "redundancy", "1"}},
+}
+
 // TestDirOnGluster runs the suite on real Gluster volumes, mounted as the
 // control plane mounts them.
 func TestDirOnGluster(t *testing.T) {
-	for _, kind := range []struct {
-		doc    string
-		bricks int
-		args   []string
-	}{
-		{"one brick", 1, nil},
-		{"2×2", 4, []string{"replica", "2"}},
-		{"disperse 2+1", 3, []string{"disperse", "3", "redundancy", "1"}},
-	} {
+	for _, kind := range kinds {
 		t.Run(kind.doc, func(t *testing.T) {
 			gv := testnode.NewGlusterVolume(t, kind.bricks, "", kind.args...)
 			mountPoint := mountVolume(t, gv)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/glustervol/glustervol/gluster/client"
 )
 
 // Client is a glusterfs process of this node and its mount. It lives in a
@@ -45,7 +47,7 @@ var (
 	// whose mount was taken away.
 	ErrDead = errors.New("the Gluster client of this mount is dead")
 	// ErrHung is in the chain of an error about a client that does not answer.
-	ErrHung = errors.New("the Gluster client did not answer in time")
+	ErrHung = fmt.Errorf("the Gluster client gave %w", client.ErrNoAnswer)
 )
 
 func newClient(source Source, dir, logDir, binary string) *Client {
@@ -101,22 +103,22 @@ func (c *Client) lock(ctx context.Context) error {
 func (c *Client) unlock() { <-c.busy }
 
 // start runs glusterfs and returns when its mount answers. If it does not, no
-// process and no mount is left, and the error is a *StartError.
+// process and no mount is left, and the error is a *client.StartError.
 func (c *Client) start(ctx context.Context) (*process, error) {
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
 	source := c.source
-	source.Servers = answeringFirst(ctx, source.Servers)
-	logStart := fileSize(c.logFile)
+	source.Servers = client.AnsweringFirst(ctx, source.Servers)
+	logStart := client.LogSize(c.logFile)
 	p, err := startProcess(c.binary, source.args(c.Path(), c.logFile))
 	if err != nil {
-		return nil, &StartError{Source: c.source, Hint: "Gluster's client cannot be run on this node; install glusterfs-client or glusterfs-fuse", Err: err}
+		return nil, &client.StartError{Op: "mount", Target: c.source.target(), Hint: "Gluster's client cannot be run on this node; install glusterfs-client or glusterfs-fuse", Err: err}
 	}
 	c.running.Store(p)
 	if err := c.awaitMount(ctx, p); err != nil {
 		c.kill(p)
-		return nil, newStartError(c.source, err, c.logFile, logStart)
+		return nil, client.NewStartError("mount", c.source.target(), err, c.logFile, logStart)
 	}
 	if err := c.saveSource(); err != nil {
 		c.kill(p)

@@ -12,6 +12,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/glustervol/glustervol/gluster/client"
 )
 
 // Clients are the Gluster clients of this node. Each serves every user of an
@@ -282,7 +286,14 @@ func (cs *Clients) Close(ctx context.Context) error {
 // RotateLogs rotates the clients' logs that have grown too large.
 func (cs *Clients) RotateLogs() {
 	for _, status := range cs.List() {
-		if err := rotateLog(status.LogFile, status.PID, maxLogSize); err != nil {
+		// On SIGHUP a glusterfs process opens its log anew (glusterfsd.c, reincarnate).
+		reopen := func() error {
+			if status.PID == 0 {
+				return nil
+			}
+			return unix.Kill(status.PID, unix.SIGHUP)
+		}
+		if err := client.RotateLog(status.LogFile, client.MaxLogSize, reopen); err != nil {
 			cs.config.Log.Warn("client log cannot be rotated", "client", status.Key, "err", err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 
+	"github.com/glustervol/glustervol/gluster/client"
 	"github.com/glustervol/glustervol/hack/testnode"
 )
 
@@ -71,74 +72,6 @@ func TestLockHangs(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-func TestRotateLog(t *testing.T) {
-	const limit = 10
-	tests := []struct {
-		doc   string
-		files []string // contents of log, log.1, log.2, …; "" for none
-		want  []string
-	}{
-		{doc: "no log", files: []string{""}, want: []string{""}},
-		{doc: "a small log", files: []string{"just right"}, want: []string{"just right"}},
-		{doc: "the first", files: []string{"far too long"}, want: []string{"", "far too long"}},
-		{doc: "one more", files: []string{"far too long", "1"}, want: []string{"", "far too long", "1"}},
-		{doc: "as many as are kept", files: []string{"far too long", "1", "2", "3"}, want: []string{"", "far too long", "1", "2"}},
-		{doc: "a gap", files: []string{"far too long", "", "2"}, want: []string{"", "far too long", "", "2"}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.doc, func(t *testing.T) {
-			log := filepath.Join(t.TempDir(), "client.log")
-			for i, content := range tt.files {
-				if content == "" {
-					continue
-				}
-				if err := os.WriteFile(logName(log, i), []byte(content), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := rotateLog(log, 0, limit); err != nil {
-				t.Fatal(err)
-			}
-			for i := range oldLogs + 2 {
-				want := ""
-				if i < len(tt.want) {
-					want = tt.want[i]
-				}
-				got, err := os.ReadFile(logName(log, i))
-				if string(got) != want || err != nil && !errors.Is(err, os.ErrNotExist) {
-					t.Errorf("%s: %q, %v; want %q", logName(log, i), got, err, want)
-				}
-			}
-		})
-	}
-}
-
-func logName(log string, i int) string {
-	if i == 0 {
-		return log
-	}
-	return fmt.Sprintf("%s.%d", log, i)
-}
-
-func TestRotateLogFails(t *testing.T) {
-	log := filepath.Join(t.TempDir(), "client.log")
-	if err := os.WriteFile(log, []byte("far too long"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(log+".2", nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(log+".3", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := rotateLog(log, 0, 10); err == nil {
-		t.Error("no error")
-	}
-	if data, err := os.ReadFile(log); err != nil || string(data) != "far too long" {
-		t.Errorf("the log: %q, %v", data, err)
-	}
 }
 
 // TestOptionsAreTaken starts a client with each option of the allowlist: none
@@ -312,7 +245,7 @@ func TestFindProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(p.kill)
-		for fileSize(filepath.Join(dir, file)) == 0 {
+		for client.LogSize(filepath.Join(dir, file)) == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		last = p

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+
+	"github.com/glustervol/glustervol/gluster/client"
 )
 
 // Source is what a client mounts, and how. Sources that are equal share a client.
@@ -34,18 +36,13 @@ func (s Source) Key() string {
 }
 
 // String writes s as mount.glusterfs(8) does, the options left out.
-func (s Source) String() string {
-	return strings.Join(s.Servers, ",") + s.remote()
-}
+func (s Source) String() string { return s.target().String() }
 
-// remote is what stands behind the server in String, and in the kernel's mount
-// table.
-func (s Source) remote() string {
-	text := ":/" + s.Volume
-	if s.Subdir != "" {
-		text += "/" + s.Subdir
-	}
-	return text
+// remote is how the kernel's mount table ends a source, behind the server.
+func (s Source) remote() string { return strings.TrimPrefix(s.String(), strings.Join(s.Servers, ",")) }
+
+func (s Source) target() client.Target {
+	return client.Target{Servers: s.Servers, Volume: s.Volume, Subdir: s.Subdir, Options: string(s.Options)}
 }
 
 // args are the arguments of glusterfs(8) that mount s on mountPoint, in the

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/glustervol/glustervol/gluster/client"
 	"github.com/glustervol/glustervol/hack/testnode"
 	"github.com/glustervol/glustervol/mount"
 )
@@ -114,7 +115,7 @@ func wantStartError(t *testing.T, n *node, deadline time.Duration, hint string, 
 	n.eventually("the directory is gone", func() bool {
 		return len(n.List()) == 0 && len(glob(t, filepath.Join(n.config.RunDir, "*"))) == 0
 	})
-	var startErr *mount.StartError
+	var startErr *client.StartError
 	if !errors.As(err, &startErr) {
 		t.Fatalf("error %v", err)
 	}

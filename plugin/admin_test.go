@@ -28,7 +28,7 @@ func serveAdmin(t *testing.T, m AdminManager) *AdminClient {
 	info := func() Info {
 		return Info{
 			Version: "1.2.3", Node: volume.Node{ID: "node-a", Session: "1"}, PID: 7, Socket: "/run/docker/plugins/glustervol.sock",
-			Stores:  []volume.StoreInfo{{Address: "gfs1:/gv0", Default: true, Control: "fuse", Reached: true, Volumes: 1}},
+			Stores:  []volume.StoreInfo{{Address: "gfs1:/gv0", Default: true, Control: volume.ControlInfo{Kind: "fuse", Why: "a test"}, Reached: true, Volumes: 1}},
 			Clients: []mount.Status{{Key: "gv0-1", PID: 7, Users: []string{"web"}}},
 		}
 	}
@@ -73,7 +73,7 @@ func TestAdmin(t *testing.T) {
 			call:    func(ctx context.Context, c *AdminClient) (any, error) { return c.Info(ctx) },
 			want: Info{
 				Version: "1.2.3", Node: volume.Node{ID: "node-a", Session: "1"}, PID: 7, Socket: "/run/docker/plugins/glustervol.sock",
-				Stores:  []volume.StoreInfo{{Address: "gfs1:/gv0", Default: true, Control: "fuse", Reached: true, Volumes: 1}},
+				Stores:  []volume.StoreInfo{{Address: "gfs1:/gv0", Default: true, Control: volume.ControlInfo{Kind: "fuse", Why: "a test"}, Reached: true, Volumes: 1}},
 				Clients: []mount.Status{{Key: "gv0-1", PID: 7, Users: []string{"web"}}},
 			},
 		},

@@ -22,6 +22,8 @@ type VolumeInfo struct {
 	Users []string `json:"users"`
 	// Client is the Gluster client of this node that serves it, or would.
 	Client mount.Status `json:"client"`
+	// Control is how its store is reached for all but the data.
+	Control volume.ControlInfo `json:"control"`
 	// SizeLimit is its quota in bytes, 0 when none is known.
 	SizeLimit uint64 `json:"size-limit,omitempty"`
 	// Trouble is why its store could not be reached lately, or "".
@@ -41,6 +43,6 @@ type Info struct {
 func newVolumeInfo(v volume.Volume) VolumeInfo {
 	return VolumeInfo{
 		Name: v.Name, ID: v.ID, Store: v.Store, Path: v.Dir(), Created: v.Created, Options: v.Options,
-		Mountpoint: v.Mountpoint, Users: v.Users, Client: v.Client, SizeLimit: v.Limit, Trouble: v.Trouble,
+		Mountpoint: v.Mountpoint, Users: v.Users, Client: v.Client, Control: v.Control, SizeLimit: v.Limit, Trouble: v.Trouble,
 	}
 }

@@ -2,56 +2,64 @@ package volume
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/glustervol/glustervol/gluster"
 	"github.com/glustervol/glustervol/mount"
 )
 
-// controlOptions switch off what the kernel would cache of the store: what
-// another node has just written has to be seen.
-const controlOptions = "attribute-timeout=0,entry-timeout=0,negative-timeout=0"
-
-// controlUser is how the control plane is counted among a client's users.
-const controlUser = "(control plane)"
-
-// fuseControl is a control plane on a mount of its own.
-type fuseControl struct {
-	*gluster.Dir
-	client  *mount.Client
-	key     string
-	clients *mount.Clients
+// ControlPlane is how a store's files are reached.
+type ControlPlane interface {
+	gluster.FS
+	// Alive tells whether it can still be used, without asking the store. One
+	// that cannot is closed and opened anew.
+	Alive() bool
+	// Close lets go of it.
+	Close() error
 }
 
-// FUSEControl opens control planes on mounts that it has clients make.
-func FUSEControl(clients *mount.Clients) func(context.Context, gluster.Address) (ControlPlane, error) {
-	return func(ctx context.Context, address gluster.Address) (ControlPlane, error) {
-		options, err := mount.ParseOptions(controlOptions)
-		if err != nil {
-			return nil, err
-		}
-		source := source(address, options)
-		client, err := clients.Use(ctx, source, controlUser)
-		if err != nil {
-			return nil, err
-		}
-		path, err := client.VerifyDir(ctx, ".")
-		if err == nil {
-			var dir *gluster.Dir
-			if dir, err = gluster.OpenDir(ctx, path); err == nil {
-				return &fuseControl{Dir: dir, client: client, key: source.Key(), clients: clients}, nil
-			}
-		}
-		clients.Release(source.Key(), controlUser)
-		return nil, err
+// Control opens the control planes of all stores.
+type Control struct {
+	ControlInfo
+	// Open opens that of one store. Two openings of one store never overlap.
+	Open func(context.Context, gluster.Address) (ControlPlane, error)
+	// RotateLogs rotates the logs that have grown too large, other than those of
+	// Gluster clients that Clients knows.
+	RotateLogs func()
+}
+
+// ControlInfo tells which kind of control plane is in use.
+type ControlInfo struct {
+	// Kind is ControlAPI or ControlFUSE.
+	Kind string `json:"kind"`
+	// Why says why it is this one.
+	Why string `json:"why"`
+}
+
+// The kinds of control planes, and ControlAuto to choose one.
+const (
+	// ControlAuto is libgfapi if it can be loaded, else a mount.
+	ControlAuto = "auto"
+	// ControlAPI is libgfapi.
+	ControlAPI = "gfapi"
+	// ControlFUSE is a mount of its own, without caches.
+	ControlFUSE = "fuse"
+)
+
+// NewControl chooses a kind of control plane. The library logs to logDir; mounts
+// are made by clients.
+func NewControl(kind string, clients *mount.Clients, logDir string, log *slog.Logger) (Control, error) {
+	unavailable := gluster.LoadAPI()
+	switch {
+	case kind == ControlFUSE:
+		return fuseControl(clients, "as asked for"), nil
+	case unavailable == nil && kind == ControlAPI:
+		return apiControl(logDir, log, "as asked for"), nil
+	case unavailable == nil:
+		return apiControl(logDir, log, "libgfapi is on this node"), nil
+	case kind == ControlAPI:
+		return Control{}, unavailable
+	default:
+		return fuseControl(clients, unavailable.Error()), nil
 	}
-}
-
-// Alive implements ControlPlane.
-func (c *fuseControl) Alive() bool { return c.client.PID() != 0 }
-
-// Close implements ControlPlane.
-func (c *fuseControl) Close() error {
-	err := c.Dir.Close()
-	c.clients.Release(c.key, controlUser)
-	return err
 }

@@ -100,7 +100,7 @@ func onlyFor(op, name string, trap trap) trap {
 	}
 }
 
-// open opens a control plane; it is a Config's OpenControl.
+// open opens a control plane; it is a Control's Open.
 func (d *disk) open(ctx context.Context, _ gluster.Address) (ControlPlane, error) {
 	return d.plane(ctx)
 }
@@ -422,8 +422,11 @@ func newNode(t *testing.T, id string, disks ...*disk) *node {
 		n.config.Stores = append(n.config.Stores, address)
 		byVolume[address.Volume] = d
 	}
-	n.config.OpenControl = func(ctx context.Context, a gluster.Address) (ControlPlane, error) {
-		return byVolume[a.Volume].open(ctx, a)
+	n.config.Control = Control{
+		ControlInfo: ControlInfo{Kind: "disk", Why: "this is a test"},
+		Open: func(ctx context.Context, a gluster.Address) (ControlPlane, error) {
+			return byVolume[a.Volume].open(ctx, a)
+		},
 	}
 	return n
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/glustervol/glustervol/gluster"
+	"github.com/glustervol/glustervol/gluster/client"
 	"github.com/glustervol/glustervol/mount"
 )
 
@@ -134,7 +135,7 @@ func (s *store) directory(ctx context.Context, def Definition) (mount.Dir, error
 
 // noAnswer tells an error of a store that could not be asked from an answer.
 func noAnswer(err error) bool {
-	if _, failed := errors.AsType[*mount.StartError](err); failed {
+	if _, failed := errors.AsType[*client.StartError](err); failed {
 		return true
 	}
 	for _, target := range []error{
@@ -150,7 +151,7 @@ func noAnswer(err error) bool {
 
 // waitingHelps tells a store that may answer later from one that refused.
 func waitingHelps(err error) bool {
-	if start, failed := errors.AsType[*mount.StartError](err); failed {
+	if start, failed := errors.AsType[*client.StartError](err); failed {
 		return !start.Permanent
 	}
 	return noAnswer(err)

@@ -4,8 +4,8 @@ package volume
 type StoreInfo struct {
 	Address string `json:"address"`
 	Default bool   `json:"default"`
-	// Control is the kind of control plane.
-	Control string `json:"control"`
+	// Control is how it is reached for all but the data of volumes.
+	Control ControlInfo `json:"control"`
 	// Reached tells that it has answered since the driver's start; Trouble is
 	// why it could not be reached lately, or "".
 	Reached bool   `json:"reached"`
@@ -17,7 +17,7 @@ type StoreInfo struct {
 func (m *Manager) Stores() []StoreInfo {
 	list := make([]StoreInfo, 0, len(m.stores))
 	for i, s := range m.stores {
-		info := StoreInfo{Address: s.address.String(), Default: i == 0, Control: "fuse", Reached: s.wasReached(), Volumes: len(s.list())}
+		info := StoreInfo{Address: s.address.String(), Default: i == 0, Control: m.config.Control.ControlInfo, Reached: s.wasReached(), Volumes: len(s.list())}
 		if err := s.lastTrouble(); err != nil {
 			info.Trouble = err.Error()
 		}

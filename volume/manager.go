@@ -35,8 +35,8 @@ type Config struct {
 	// BootWait is how long after the machine's boot Create and Mount wait for a
 	// store that has not answered yet.
 	BootWait time.Duration
-	// OpenControl opens the control plane of a store.
-	OpenControl func(context.Context, gluster.Address) (ControlPlane, error)
+	// Control opens the control planes of the stores.
+	Control Control
 	// Clients mount the stores for the data.
 	Clients Clients
 	// Log is told of events.
@@ -357,6 +357,8 @@ type Volume struct {
 	Client mount.Status
 	// Limit is its quota in bytes, 0 when none is known.
 	Limit uint64
+	// Control is how its store is reached for all but the data.
+	Control ControlInfo
 	// Trouble is why its store could not be reached lately, or "".
 	Trouble string
 }
@@ -403,6 +405,7 @@ func (m *Manager) describe(s *store, def Definition) Volume {
 		Users:      []string{},
 		Client:     m.config.Clients.Status(source(s.address, def.Options.ClientOptions).Key()),
 		Limit:      s.limit(def.Name),
+		Control:    m.config.Control.ControlInfo,
 	}
 	if in, inUse := m.mounts.get(def.Name); inUse {
 		v.Users = in.ids()

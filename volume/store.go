@@ -19,16 +19,6 @@ import (
 // asked at the moment. It says nothing about whether a volume exists.
 var ErrUnreachable = errors.New("the store cannot be reached")
 
-// ControlPlane is how a store's files are reached.
-type ControlPlane interface {
-	gluster.FS
-	// Alive tells whether it can still be used, without asking the store. One
-	// that cannot is closed and opened anew.
-	Alive() bool
-	// Close lets go of it.
-	Close() error
-}
-
 // store is one store: its connection, and what is known of its volumes.
 type store struct {
 	address gluster.Address
@@ -73,7 +63,7 @@ func newStore(address gluster.Address, config Config) (*store, error) {
 	return &store{
 		address:    address,
 		node:       config.Node,
-		open:       config.OpenControl,
+		open:       config.Control.Open,
 		cache:      cache,
 		log:        config.Log.With("store", address.String()),
 		bootWait:   config.BootWait,

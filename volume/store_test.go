@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/glustervol/glustervol/mount"
+	"github.com/glustervol/glustervol/gluster/client"
 )
 
 // openStore is the store of a disk as a driver of that node has it.
@@ -496,7 +496,7 @@ func TestAwaitTellsAtOnce(t *testing.T) {
 		bootWait time.Duration
 	}{
 		{doc: "it refuses", err: unix.EACCES, bootWait: math.MaxInt64},
-		{doc: "its servers refuse", err: &mount.StartError{Err: unix.ENOTCONN, Permanent: true}, bootWait: math.MaxInt64},
+		{doc: "its servers refuse", err: &client.StartError{Err: unix.ENOTCONN, Permanent: true}, bootWait: math.MaxInt64},
 		{doc: "it is down, and the machine has booted long ago", err: unix.ENOTCONN},
 	}
 	for _, tt := range tests {

@@ -44,7 +44,8 @@ func printInfo(w io.Writer, info plugin.Info) {
 		case !s.Reached:
 			state = "not reached yet"
 		}
-		row(w, name, fmt.Sprintf("%s, %d volumes, control plane %s, %s", s.Address, s.Volumes, s.Control, state))
+		row(w, name, fmt.Sprintf("%s, %d volumes, %s", s.Address, s.Volumes, state))
+		row(w, "", fmt.Sprintf("control plane %s: %s", s.Control.Kind, s.Control.Why))
 	}
 	for _, c := range info.Clients {
 		row(w, "Client:", fmt.Sprintf("%s, %s, pid %d, used by %s", c.Key, c.Health, c.PID, cmp.Or(strings.Join(c.Users, ", "), "nobody")))

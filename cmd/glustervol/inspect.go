@@ -57,6 +57,7 @@ func printVolume(w io.Writer, v plugin.VolumeInfo) {
 	if v.Options.ClientOptions != "" {
 		row(w, "Client options:", v.Options.ClientOptions)
 	}
+	row(w, "Control plane:", fmt.Sprintf("%s: %s", v.Control.Kind, v.Control.Why))
 	row(w, "Mountpoint:", cmp.Or(v.Mountpoint, "not mounted on this node"))
 	row(w, "Users here:", cmp.Or(strings.Join(v.Users, ", "), "none"))
 	if v.Trouble != "" {

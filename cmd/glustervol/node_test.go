@@ -13,17 +13,27 @@ import (
 
 	"github.com/glustervol/glustervol/hack/testnode"
 	"github.com/glustervol/glustervol/plugin"
+	"github.com/glustervol/glustervol/volume"
 )
 
 // driverFlag has docker run make its volumes with the driver.
 const driverFlag = "--volume-driver=glustervol"
 
-// startNode has Gluster, Docker and the driver run, with a Gluster volume of
-// the test's own as the store. Containers and volumes are removed with the test.
-func startNode(t *testing.T) (*testnode.GlusterVolume, *driver) {
+// startNode has Gluster, Docker and the driver run, with flags and a Gluster
+// volume of the test's own as the store. Containers and volumes are removed with
+// the test.
+func startNode(t *testing.T, flags ...string) (*testnode.GlusterVolume, *driver) {
 	t.Helper()
 	gv := testnode.NewGlusterVolume(t, 1, "")
-	return gv, serveDocker(t, gv.Address())
+	return gv, serveDocker(t, append(flags, gv.Address())...)
+}
+
+// overBoth runs a test over each kind of control plane. The flag is the driver's.
+func overBoth(t *testing.T, test func(t *testing.T, flag string)) {
+	t.Helper()
+	for _, kind := range []string{volume.ControlAPI, volume.ControlFUSE} {
+		t.Run(kind, func(t *testing.T) { test(t, "--control="+kind) })
+	}
 }
 
 // serveDocker has Docker run, and the driver with arguments.

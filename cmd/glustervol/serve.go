@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,7 @@ type serveOptions struct {
 	logDir       string
 	logLevel     slog.Level
 	logFormat    string
+	control      string
 	linger       time.Duration
 	bootWait     time.Duration
 	glusterfs    string
@@ -78,6 +80,7 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 	f.StringVar(&s.logDir, "log-dir", "/var/log/glustervol", "`directory` for the logs of the Gluster clients")
 	f.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "log from this `level` on: debug, info, warn or error")
 	f.StringVar(&s.logFormat, "log-format", "text", "log as `text` (key=value) or json")
+	f.StringVar(&s.control, "control", volume.ControlAuto, "reach the stores for all but the data over `gfapi`, which is libgfapi, or fuse, a mount; auto: gfapi if this node has it")
 	f.DurationVar(&s.linger, "linger", 10*time.Second, "how `long` to keep a Gluster client that nobody uses")
 	f.DurationVar(&s.bootWait, "boot-wait", 10*time.Minute, "how `long` after the machine's boot containers wait for a store that is not up yet")
 	f.StringVar(&s.glusterfs, "glusterfs", "glusterfs", "the Gluster client `program`")
@@ -98,6 +101,9 @@ func (s *serveOptions) parse(stores []string) error {
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {
 		return fmt.Errorf("--log-format is text or json, not %q", s.logFormat)
+	}
+	if kinds := []string{volume.ControlAuto, volume.ControlAPI, volume.ControlFUSE}; !slices.Contains(kinds, s.control) {
+		return fmt.Errorf("--control is one of %s, not %q", strings.Join(kinds, ", "), s.control)
 	}
 	if s.linger < 0 || s.bootWait < 0 {
 		return fmt.Errorf("--linger and --boot-wait are times, such as 10s, not %s and %s", s.linger, s.bootWait)
@@ -144,7 +150,11 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	clients := mount.NewClients(mount.Config{
 		RunDir: filepath.Join(s.runDir, "clients"), LogDir: s.logDir, Binary: s.glusterfs, Linger: s.linger, Log: log,
 	})
-	manager, node, err := s.newManager(clients, log)
+	control, err := volume.NewControl(s.control, clients, s.logDir, log)
+	if err != nil {
+		return errors.Join(fmt.Errorf("--control: %w", err), dockerListener.Close(), adminListener.Close())
+	}
+	manager, node, err := s.newManager(clients, control, log)
 	if err != nil {
 		return errors.Join(err, dockerListener.Close(), adminListener.Close())
 	}
@@ -163,8 +173,8 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 		manager.Run(background)
 		close(stopped)
 	}()
-	go rotateLogs(background, clients)
-	log.Info("driver serves", "version", version, "node", node.ID, "socket", s.pluginSocket, "stores", storeNames(s.stores))
+	go rotateLogs(background, clients, control)
+	log.Info("driver serves", "version", version, "node", node.ID, "control", control.Kind, "socket", s.pluginSocket, "stores", storeNames(s.stores))
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("systemd cannot be told that the driver is ready", "err", err)
 	}
@@ -253,7 +263,7 @@ func groupID(name string) (int, error) {
 }
 
 // newManager adopts the clients of an earlier driver and goes on with its volumes.
-func (s *serveOptions) newManager(clients *mount.Clients, log *slog.Logger) (*volume.Manager, volume.Node, error) {
+func (s *serveOptions) newManager(clients *mount.Clients, control volume.Control, log *slog.Logger) (*volume.Manager, volume.Node, error) {
 	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
 		return nil, volume.Node{}, err
 	}
@@ -266,7 +276,7 @@ func (s *serveOptions) newManager(clients *mount.Clients, log *slog.Logger) (*vo
 	}
 	manager, err := volume.New(volume.Config{
 		Stores: s.stores, Node: node, RunDir: s.runDir, StateDir: s.stateDir,
-		BootWait: s.bootWait, OpenControl: volume.FUSEControl(clients), Clients: clients, Log: log,
+		BootWait: s.bootWait, Control: control, Clients: clients, Log: log,
 	})
 	clients.EndIdle()
 	return manager, node, err
@@ -275,13 +285,14 @@ func (s *serveOptions) newManager(clients *mount.Clients, log *slog.Logger) (*vo
 // rotatePause is how often the sizes of the client logs are looked at.
 const rotatePause = time.Minute
 
-func rotateLogs(ctx context.Context, clients *mount.Clients) {
+func rotateLogs(ctx context.Context, clients *mount.Clients, control volume.Control) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(rotatePause):
 			clients.RotateLogs()
+			control.RotateLogs()
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 func goodOptions() serveOptions {
 	return serveOptions{
 		runDir: "/run/glustervol", stateDir: "/var/lib/glustervol", logDir: "/var/log/glustervol",
-		logFormat: "text", linger: 10 * time.Second, bootWait: 10 * time.Minute,
+		logFormat: "text", control: "auto", linger: 10 * time.Second, bootWait: 10 * time.Minute,
 	}
 }
 
@@ -29,6 +29,7 @@ func TestServeOptions(t *testing.T) {
 		{doc: "no store", want: "no store is given; name one, such as 'glustervol serve gfs1,gfs2,gfs3:/gv0', or set GLUSTERVOL_STORE"},
 		{doc: "a bad store behind a good one", stores: []string{"gfs1:/gv0", "gv0"}, want: `store address "gv0"`},
 		{doc: "another log format", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.logFormat = "xml" }, want: `--log-format is text or json, not "xml"`},
+		{doc: "another control plane", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.control = "rest" }, want: `--control is one of auto, gfapi, fuse, not "rest"`},
 		{doc: "a negative linger", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.linger = -time.Second }, want: "--linger"},
 		{doc: "a negative wait", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.bootWait = -time.Second }, want: "--boot-wait"},
 		{doc: "a relative run directory", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.runDir = "run" }, want: `--run-dir is an absolute path, not "run"`},

@@ -3,9 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,8 +11,6 @@ import (
 	"time"
 
 	"github.com/glustervol/glustervol/hack/testnode"
-	"github.com/glustervol/glustervol/mount"
-	"github.com/glustervol/glustervol/plugin"
 )
 
 // atOnce is a bound on answers that come from memory; a machine under load may
@@ -40,18 +35,6 @@ func expectWithin(t testing.TB, bound time.Duration, what string, call func()) {
 	}
 }
 
-// controlClient is the control plane's client of a Gluster volume.
-func controlClient(t testing.TB, gv *testnode.GlusterVolume) mount.Status {
-	t.Helper()
-	for _, c := range cliJSON[plugin.Info](t, "info").Clients {
-		if c.Source.Volume == gv.Name && strings.Contains(string(c.Source.Options), "entry-timeout=0") {
-			return c
-		}
-	}
-	t.Fatalf("no control plane of %s", gv.Name)
-	return mount.Status{}
-}
-
 // hang has a process stop in the middle of what it does, until resume or the
 // end of the test.
 func hang(t testing.TB, pid int) (resume func()) {
@@ -66,8 +49,10 @@ func hang(t testing.TB, pid int) (resume func()) {
 
 // TestGlusterVolumeStops: what needs the store fails with what to do, what is
 // known is shown, and all goes on by itself when Gluster does.
-func TestGlusterVolumeStops(t *testing.T) {
-	gv, _ := startNode(t)
+func TestGlusterVolumeStops(t *testing.T) { overBoth(t, testGlusterVolumeStops) }
+
+func testGlusterVolumeStops(t *testing.T, flag string) {
+	gv, _ := startNode(t, flag)
 	h := startHeart(t, gv, "heart", "web")
 	gv.Stop()
 
@@ -97,11 +82,14 @@ func TestGlusterVolumeStops(t *testing.T) {
 
 // TestAnswersFromMemory: what is known is told while the store hangs, and what
 // is not known is not called absent.
-func TestAnswersFromMemory(t *testing.T) {
-	gv, _ := startNode(t)
+func TestAnswersFromMemory(t *testing.T) { overBoth(t, testAnswersFromMemory) }
+
+func testAnswersFromMemory(t *testing.T, flag string) {
+	gv, _ := startNode(t, flag)
 	create(t, "web", "uid=999")
 	startContainer(t, "box", "-v=logs:/data")
-	resume := hang(t, controlClient(t, gv).PID)
+	execScript(t, "box", "echo hi > /data/f")
+	resume := hang(t, gv.BrickPID())
 
 	expectAtOnce(t, "docker volume ls", func() {
 		if got := docker(t, "volume", "ls", "--quiet"); got != "logs\nweb" {
@@ -115,7 +103,7 @@ func TestAnswersFromMemory(t *testing.T) {
 	})
 	expectAtOnce(t, "glustervol ls and inspect", func() { cli(t, "ls"); cli(t, "inspect", "web") })
 	expectAtOnce(t, "glustervol info", func() { cli(t, "info") })
-	expectAtOnce(t, "docker exec", func() { execScript(t, "box", "echo hi > /data/f") })
+	expectAtOnce(t, "docker exec", func() { execScript(t, "box", "true") })
 	expectAtOnce(t, "docker rm", func() { docker(t, "rm", "--force", "box") })
 	if a, err := tryAsk(t.Context(), "Get", `{"Name": "unknown"}`); !errors.Is(err, errNoAnswer) {
 		t.Errorf("Get of an unknown volume: %+v, %v", a, err)
@@ -129,15 +117,17 @@ func TestAnswersFromMemory(t *testing.T) {
 }
 
 // TestHungStoreBlocksNoOther: of two stores, one hangs.
-func TestHungStoreBlocksNoOther(t *testing.T) {
+func TestHungStoreBlocksNoOther(t *testing.T) { overBoth(t, testHungStoreBlocksNoOther) }
+
+func testHungStoreBlocksNoOther(t *testing.T, flag string) {
 	good, bad := testnode.NewGlusterVolume(t, 1, ""), testnode.NewGlusterVolume(t, 1, "")
-	serveDocker(t, good.Address(), bad.Address())
+	serveDocker(t, flag, good.Address(), bad.Address())
 	create(t, "old")
 	create(t, "elsewhere", "store="+bad.Address())
 	runScript(t, "echo hi > /data/f", "-v=old:/data", "-v=elsewhere:/elsewhere")
 	create(t, "trashed")
 	docker(t, "volume", "rm", "trashed")
-	resume := hang(t, controlClient(t, bad).PID)
+	resume := hang(t, bad.BrickPID())
 
 	expectAtOnce(t, "docker run on the other store", func() {
 		if got := runScript(t, "cat /data/f", "-v=old:/data"); got != "hi" {
@@ -205,11 +195,14 @@ func TestMountGivenUp(t *testing.T) {
 }
 
 // TestClientsDie: what is started next is served by new ones.
-func TestClientsDie(t *testing.T) {
-	gv, _ := startNode(t)
+func TestClientsDie(t *testing.T) { overBoth(t, testClientsDie) }
+
+func testClientsDie(t *testing.T, flag string) {
+	startNode(t, flag)
 	startContainer(t, "box", "-v=web:/data")
 	old := inspect(t, "web").Client.PID
-	for _, pid := range []int{old, controlClient(t, gv).PID} {
+	_, control := clientProcesses()
+	for _, pid := range append(control, old) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -245,14 +238,7 @@ func TestUnknownGlusterVolume(t *testing.T) {
 // while the machine boots.
 func TestServerAppears(t *testing.T) {
 	gv := testnode.NewGlusterVolume(t, 1, "")
-	rule := func(op string) {
-		t.Helper()
-		out, err := exec.Command("iptables", op, "INPUT", "-d", "198.51.100.3", "-p", "tcp", "--dport", "24007", "-j", "REJECT", "--reject-with", "tcp-reset").CombinedOutput()
-		if err != nil {
-			t.Fatalf("iptables: %v: %s", err, out)
-		}
-	}
-	rule("-A")
+	mend := testnode.Filter(t, "198.51.100.3", "24007", "REJECT")
 	store := "gfs3:/" + gv.Name
 	d := serveDocker(t, store)
 	testnode.Eventually(t, "info tells the trouble", func() bool {
@@ -263,46 +249,31 @@ func TestServerAppears(t *testing.T) {
 	d.stop()
 	d.args = append(d.args, "--boot-wait=1000000h")
 	d.start()
-	attempts := clientStarts(t)
+	attempts := testnode.Filtered(t, "198.51.100.3")
 	created := make(chan error, 1)
 	go func() {
 		a, err := tryAsk(t.Context(), "Create", `{"Name": "web"}`)
 		created <- errors.Join(err, a.err())
 	}()
-	testnode.Eventually(t, "the driver tries on", func() bool { return clientStarts(t) > attempts+2 })
+	testnode.Eventually(t, "the driver tries on", func() bool { return testnode.Filtered(t, "198.51.100.3") > attempts+2 })
 	select {
 	case err := <-created:
 		t.Errorf("not waited for: %v", err)
 	default:
 	}
-	rule("-D")
+	mend()
 	if err := <-created; err != nil {
 		t.Error(err)
 	}
 }
 
-// clientStarts is how often a Gluster client has been started, by the logs.
-func clientStarts(t testing.TB) (n int) {
-	t.Helper()
-	logs, err := filepath.Glob("/var/log/glustervol/*.log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range logs {
-		log, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n += strings.Count(string(log), "cleanup_and_exit")
-	}
-	return n
-}
-
 // TestFullBrick: nothing half is left of what had no room, and room is all that
 // is needed to go on.
-func TestFullBrick(t *testing.T) {
+func TestFullBrick(t *testing.T) { overBoth(t, testFullBrick) }
+
+func testFullBrick(t *testing.T, flag string) {
 	gv := testnode.NewGlusterVolume(t, 1, testnode.SmallDisk(t, 32<<20))
-	serveDocker(t, gv.Address())
+	serveDocker(t, flag, gv.Address())
 	create(t, "web")
 	dockerFails(t, runArgs("dd if=/dev/zero of=/data/big bs=1M", "-v=web:/data"), "No space left on device")
 	before := tree(t, gv)

@@ -180,6 +180,9 @@ func testRename(t *testing.T, s suite) {
 	}
 	moved, err := s.Lstat(s.ctx, "to/d")
 	must(t, err)
+	if seen := inode(t, filepath.Join(s.dir, "to/d")); moved.Inode != seen {
+		t.Errorf("inode %d is another than a mount shows, %d", moved.Inode, seen)
+	}
 	must(t, s.Mkdir(s.ctx, "d", 0o755))
 	if anew, err := s.Lstat(s.ctx, "d"); err != nil || moved.Inode != before.Inode || anew.Inode == moved.Inode {
 		t.Errorf("inode %d moved is %d, and made anew %d, %v", before.Inode, moved.Inode, anew.Inode, err)
@@ -413,6 +416,14 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// inode is what a directory's inode number is to who looks at dir.
+func inode(t *testing.T, path string) uint64 {
+	t.Helper()
+	var stat unix.Stat_t
+	plant(t, unix.Lstat(path, &stat))
+	return stat.Ino
 }
 
 // plant is must for what the suite does behind the FS's back.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -221,8 +222,8 @@ func Listen(t testing.TB, address string) {
 
 // Filter has the machine's firewall deal with TCP packets to an address and a
 // port as target says: "DROP", as if nobody were there, or "REJECT", as if
-// nobody listened.
-func Filter(t testing.TB, address, port, target string) {
+// nobody listened. It does so until mend is called, or the test ends.
+func Filter(t testing.TB, address, port, target string) (mend func()) {
 	t.Helper()
 	Require(t)
 	rule := []string{"OUTPUT", "-d", address, "-p", "tcp", "--dport", port, "-j", target}
@@ -235,7 +236,26 @@ func Filter(t testing.TB, address, port, target string) {
 		}
 	}
 	run("-A")
-	t.Cleanup(func() { run("-D") })
+	mend = sync.OnceFunc(func() { run("-D") })
+	t.Cleanup(mend)
+	return mend
+}
+
+// Filtered is how many packets to an address Filter has dealt with.
+func Filtered(t testing.TB, address string) (packets int) {
+	t.Helper()
+	out, err := exec.Command("iptables", "-w", "-nvxL", "OUTPUT").CombinedOutput()
+	if err != nil {
+		t.Fatalf("iptables: %v: %s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		if fields := strings.Fields(line); slices.Contains(fields, address) {
+			n, err := strconv.Atoi(fields[0])
+			must(t, err)
+			packets += n
+		}
+	}
+	return packets
 }
 
 // stopDaemons ends the daemons and what Gluster started on its own; it returns
@@ -271,4 +291,16 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// BrickPID is the process of the volume's first brick.
+func (v *GlusterVolume) BrickPID() int {
+	v.t.Helper()
+	for pid, args := range Processes() {
+		if strings.HasPrefix(filepath.Base(strings.Fields(args + " ")[0]), "glusterfsd") && strings.Contains(args, "--brick-name "+v.Bricks[0]) {
+			return pid
+		}
+	}
+	v.t.Fatalf("no brick of %s runs", v.Name)
+	return 0
 }

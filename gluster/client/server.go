@@ -1,25 +1,26 @@
-package mount
+package client
 
 import (
 	"context"
 	"net"
 	"slices"
+	"strconv"
 	"time"
 )
 
 const (
-	// glusterdPort is where glusterd hands out volume files.
-	glusterdPort = "24007"
+	// GlusterdPort is the TCP port where glusterd hands out volume files.
+	GlusterdPort = 24007
 	// dialPatience is how long a server may take to accept a connection before
 	// the client is left to find out by itself.
 	dialPatience = time.Second
 )
 
-// answeringFirst puts the server in front that is the first to accept a
+// AnsweringFirst puts the server in front that is the first to accept a
 // connection. A client asks one server after the other and gives each that is
 // switched off 45 s (measured with 10.3), which is longer than Docker waits
 // for a managed plugin.
-func answeringFirst(ctx context.Context, servers []string) []string {
+func AnsweringFirst(ctx context.Context, servers []string) []string {
 	if len(servers) < 2 {
 		return servers
 	}
@@ -44,7 +45,7 @@ func answeringFirst(ctx context.Context, servers []string) []string {
 
 func dial(ctx context.Context, server string) error {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(server, glusterdPort))
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(server, strconv.Itoa(GlusterdPort)))
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package mount
+package client
 
 import (
 	"bufio"
@@ -11,10 +11,42 @@ import (
 	"unicode"
 )
 
+// Target is what a client connects to, or mounts.
+type Target struct {
+	// Servers, Volume and Subdir are those of a store's address.
+	Servers []string
+	Volume  string
+	Subdir  string
+	// Options are a mount's options, separated by commas.
+	Options string
+}
+
+// String writes t as mount.glusterfs(8) does, the options left out.
+func (t Target) String() string {
+	text := strings.Join(t.Servers, ",") + ":/" + t.Volume
+	if t.Subdir != "" {
+		text += "/" + t.Subdir
+	}
+	return text
+}
+
+var (
+	// ErrNoAnswer is in the chain of an error about a deadline that has passed.
+	// Whether what was asked for takes effect is then unknown.
+	ErrNoAnswer = errors.New("no answer in time")
+	// ErrNoServer is in the chain of an error about a client that none of its
+	// servers has given a volume file.
+	ErrNoServer = errors.New("no server answers")
+	// ErrNoDirectory is in the chain of an error about a Gluster volume that does
+	// not have the directory.
+	ErrNoDirectory = errors.New("no such directory")
+)
+
 // StartError says why a client did not come up.
 type StartError struct {
-	// Source is what was to be mounted.
-	Source Source
+	// Op is what was to be done, "mount" or "connect to", and Target with what.
+	Op     string
+	Target Target
 	// Hint says in a sentence what is probably wrong and what to do; "" when
 	// the log gives no clue.
 	Hint string
@@ -30,7 +62,7 @@ type StartError struct {
 
 func (e *StartError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "cannot mount %s: ", e.Source)
+	fmt.Fprintf(&b, "cannot %s %s: ", e.Op, e.Target)
 	if e.Hint != "" {
 		b.WriteString(e.Hint)
 	} else {
@@ -45,17 +77,18 @@ func (e *StartError) Error() string {
 // Unwrap returns the cause on this node.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// newStartError reads what the client has logged since the offset logStart.
-func newStartError(source Source, err error, logFile string, logStart int64) *StartError {
-	e := &StartError{Source: source, LogFile: logFile, Err: err}
+// NewStartError explains err by what the client has logged since the offset
+// logStart.
+func NewStartError(op string, target Target, err error, logFile string, logStart int64) *StartError {
+	e := &StartError{Op: op, Target: target, LogFile: logFile, Err: err}
 	var text string
 	if f, openErr := os.Open(logFile); openErr == nil {
 		defer f.Close()
-		text, e.Log = complaints(io.NewSectionReader(f, max(logStart, fileSize(logFile)-maxLogRead), maxLogRead))
+		text, e.Log = complaints(io.NewSectionReader(f, max(logStart, LogSize(logFile)-maxLogRead), maxLogRead))
 	}
 	for _, h := range hints {
 		if h.match(text, err) {
-			e.Hint, e.Permanent = h.text(source), h.permanent
+			e.Hint, e.Permanent = h.text(target), h.permanent
 			break
 		}
 	}
@@ -110,97 +143,103 @@ func printable(line string) string {
 // hint turns what the client logged into what a person can do about it.
 type hint struct {
 	match     func(log string, err error) bool
-	text      func(Source) string
+	text      func(Target) string
 	permanent bool
 }
 
 // says matches a log with the pattern in it. What the patterns look for is from
-// glusterfs 10.3: glusterfsd-mgmt.c, client-handshake.c, name.c, fuse-bridge.c,
-// mount.c, socket.c.
+// glusterfs 10.3: glusterfsd-mgmt.c, glfs-mgmt.c, client-handshake.c, name.c,
+// fuse-bridge.c, mount.c, socket.c.
 func says(pattern string) func(string, error) bool {
 	re := regexp.MustCompile(pattern)
 	return func(log string, _ error) bool { return re.MatchString(log) }
 }
 
+var noServer = regexp.MustCompile(`received signum \((1|107)\)`)
+
 // hints are tried in this order; the first that matches speaks. A cause stands
 // in front of what follows from it.
 var hints = []hint{
 	{
-		match: says("subdirectory for mount"),
-		text: func(s Source) string {
-			return fmt.Sprintf("Gluster volume %s has no directory /%s; make it first, or correct the store's address", s.Volume, s.Subdir)
+		match: func(log string, err error) bool {
+			return errors.Is(err, ErrNoDirectory) || strings.Contains(log, "subdirectory for mount")
+		},
+		text: func(t Target) string {
+			return fmt.Sprintf("Gluster volume %s has no directory /%s; make it first, or correct the store's address", t.Volume, t.Subdir)
 		},
 		permanent: true,
 	},
 	{
 		// "failed to fetch volume file" alone can be a server that went away.
-		match: says("failed to get the 'volume file' from server"),
-		text: func(s Source) string {
-			return fmt.Sprintf("the servers know no Gluster volume %q; compare with 'gluster volume list' on %s", s.Volume, s.Servers[0])
+		match: says("failed to get the ('volume file' from server|volume file .*from server)"),
+		text: func(t Target) string {
+			return fmt.Sprintf("the servers know no Gluster volume %q; compare with 'gluster volume list' on %s", t.Volume, t.Servers[0])
 		},
 		permanent: true,
 	},
 	{
 		match: says("cannot open /dev/fuse"),
-		text: func(Source) string {
+		text: func(Target) string {
 			return "this node has no FUSE; 'modprobe fuse' loads it, and a container needs the device /dev/fuse"
 		},
 	},
 	{
 		match: says("0-fuse: Initialization of volume failed"),
-		text: func(s Source) string {
-			return fmt.Sprintf("the Gluster client refuses one of its options %q", s.Options)
+		text: func(t Target) string {
+			return fmt.Sprintf("the Gluster client refuses one of its options %q", t.Options)
 		},
 		permanent: true,
 	},
 	{
 		match: says("0-glusterfs-fuse: mount of .* failed"),
-		text: func(Source) string {
+		text: func(Target) string {
 			return "this node's kernel refuses the mount, which takes root and CAP_SYS_ADMIN"
 		},
 	},
 	{
 		match: says("SSL connect error|could not load (our cert|private key|CA list)"),
-		text: func(Source) string {
+		text: func(Target) string {
 			return "the TLS connection failed; compare glusterfs.{pem,key,ca} (in /etc/ssl, on Debian in /usr/lib/ssl) and /var/lib/glusterd/secure-access on this node and on the servers"
 		},
 	},
 	{
 		match: says("Server authentication failed|SETVOLUME on remote-host failed"),
-		text: func(s Source) string {
-			return fmt.Sprintf("the servers refuse this node; look at auth.allow and auth.ssl-allow in 'gluster volume info %s'", s.Volume)
+		text: func(t Target) string {
+			return fmt.Sprintf("the servers refuse this node; look at auth.allow and auth.ssl-allow in 'gluster volume info %s'", t.Volume)
 		},
 		permanent: true,
 	},
 	{
 		match: says(`-client-\d+: DNS resolution failed`),
-		text: func(s Source) string {
-			return fmt.Sprintf("this node cannot resolve the names of the bricks in 'gluster volume info %s'; mend DNS or /etc/hosts", s.Volume)
+		text: func(t Target) string {
+			return fmt.Sprintf("this node cannot resolve the names of the bricks in 'gluster volume info %s'; mend DNS or /etc/hosts", t.Volume)
 		},
 	},
 	{
 		match: says("failed to get the port number for remote subvolume|first lookup on root failed|All subvolumes are down"),
-		text: func(s Source) string {
-			return fmt.Sprintf("no brick of Gluster volume %s, or not enough of them, can be reached; is it started? See 'gluster volume status %s'", s.Volume, s.Volume)
+		text: func(t Target) string {
+			return fmt.Sprintf("no brick of Gluster volume %s, or not enough of them, can be reached; is it started? See 'gluster volume status %s'", t.Volume, t.Volume)
 		},
 	},
 	{
 		match: says("DNS resolution failed"),
-		text: func(s Source) string {
-			return fmt.Sprintf("no server can be reached, and not every name of %s can be resolved on this node; mend DNS or /etc/hosts", strings.Join(s.Servers, ", "))
+		text: func(t Target) string {
+			return fmt.Sprintf("no server can be reached, and not every name of %s can be resolved on this node; mend DNS or /etc/hosts", strings.Join(t.Servers, ", "))
 		},
 	},
 	{
-		// Exit status 1, in other versions ENOTCONN, and no word on why.
-		match: says(`received signum \((1|107)\)`),
-		text: func(s Source) string {
-			return fmt.Sprintf("no glusterd answers on %s, port %s; is it running, and does a firewall lie between?", strings.Join(s.Servers, ", "), glusterdPort)
+		// A process's exit status 1, in other versions ENOTCONN, and no word on why.
+		match: func(log string, err error) bool {
+			return errors.Is(err, ErrNoServer) || noServer.MatchString(log)
+		},
+		text: func(t Target) string {
+			return fmt.Sprintf("no glusterd answers on %s, port %d; is it running, and does a firewall lie between?", strings.Join(t.Servers, ", "), GlusterdPort)
 		},
 	},
 	{
-		match: func(_ string, err error) bool { return errors.Is(err, ErrHung) },
-		text: func(s Source) string {
-			return fmt.Sprintf("%s did not answer in time; does a firewall or a dead link lie between, or are the bricks hung?", strings.Join(s.Servers, ", "))
+		match: func(_ string, err error) bool { return errors.Is(err, ErrNoAnswer) },
+		text: func(t Target) string {
+			return fmt.Sprintf("%s did not answer in time; does a firewall or a dead link lie between, or are the bricks hung?", strings.Join(t.Servers, ", "))
 		},
 	},
 }

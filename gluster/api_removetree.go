@@ -1,0 +1,93 @@
+package gluster
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"github.com/glustervol/glustervol/gluster/gfapi"
+)
+
+// RemoveTree implements FS. Directories are gone through by handle, a name at a
+// time, and libgfapi follows no symlink there. A Gluster volume has no mount
+// points in it.
+func (a *API) RemoveTree(ctx context.Context, name string, removed func(n int)) error {
+	if removed == nil {
+		removed = func(int) {}
+	}
+	return a.in(ctx, "remove tree", name, func(parent *gfapi.Object, base string) error {
+		tree, stat, err := parent.Lookup(base)
+		if err != nil {
+			return err
+		}
+		if fileMode(stat.Mode).IsDir() {
+			err = empty(ctx, tree, removed)
+		} else {
+			err = fs.ErrInvalid
+		}
+		if err := errors.Join(err, tree.Close()); err != nil {
+			return err
+		}
+		return unlinkName(parent, base, removed)
+	})
+}
+
+// empty removes what is in a directory. It reads from the beginning each time,
+// since a listing that is shortened meanwhile lacks names.
+func empty(ctx context.Context, dir *gfapi.Object, removed func(int)) error {
+	for {
+		entries, err := list(dir, batch)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for _, e := range entries {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if e.Dir {
+				if err := emptyName(ctx, dir, e.Name, removed); err != nil {
+					return err
+				}
+			}
+			if err := unlinkName(dir, e.Name, removed); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// emptyName empties what was listed as a directory, if it still is one.
+func emptyName(ctx context.Context, parent *gfapi.Object, name string, removed func(int)) error {
+	dir, stat, err := parent.Lookup(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fileMode(stat.Mode).IsDir() {
+		err = empty(ctx, dir, removed)
+	}
+	return errors.Join(err, dir.Close())
+}
+
+// unlinkName removes a name, whatever it is by now: libgfapi remembers what it
+// was, until it is looked up again.
+func unlinkName(parent *gfapi.Object, name string, removed func(int)) error {
+	err := parent.Unlink(name)
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) {
+		object, _, lookupErr := parent.Lookup(name)
+		if lookupErr != nil {
+			return lookupErr
+		}
+		err = errors.Join(object.Close(), parent.Unlink(name))
+	}
+	if err == nil {
+		removed(1)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,127 @@
+package volume
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/glustervol/glustervol/gluster"
+	"github.com/glustervol/glustervol/gluster/client"
+)
+
+const (
+	// replaceAfter is for how long a store has to be silent before its first
+	// connection is tried against a second one. Each trial doubles the time for
+	// the next, up to replaceAtMost: connections leak (gluster.API.Discard), and
+	// a second one rarely helps.
+	replaceAfter  = time.Minute
+	replaceAtMost = time.Hour
+	// replaceTime bounds a trial, during which the store's requests wait.
+	replaceTime = 5 * time.Second
+)
+
+// apiConnections are the connections over libgfapi, one a store. They are kept
+// whatever becomes of them, since most come back by themselves.
+type apiConnections struct {
+	logDir string
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	byStore map[string]*apiConnection
+}
+
+type apiConnection struct {
+	address gluster.Address
+	logFile string
+	log     *slog.Logger
+	api     *gluster.API
+	// patience is how long the store may be silent until the next trial.
+	patience time.Duration
+}
+
+// apiPlane is a control plane over libgfapi.
+type apiPlane struct {
+	*gluster.API
+	patience time.Duration
+}
+
+// apiControl opens control planes over libgfapi.
+func apiControl(logDir string, log *slog.Logger, why string) Control {
+	cs := &apiConnections{logDir: logDir, log: log, byStore: map[string]*apiConnection{}}
+	return Control{ControlInfo: ControlInfo{Kind: ControlAPI, Why: why}, Open: cs.open, RotateLogs: cs.rotateLogs}
+}
+
+func (cs *apiConnections) open(ctx context.Context, address gluster.Address) (ControlPlane, error) {
+	c, err := cs.connection(address)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.connect(ctx); err != nil {
+		return nil, err
+	}
+	return &apiPlane{API: c.api, patience: c.patience}, nil
+}
+
+// connection is that of a store, which may not be connected.
+func (cs *apiConnections) connection(address gluster.Address) (*apiConnection, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if c, found := cs.byStore[address.String()]; found {
+		return c, nil
+	}
+	if err := os.MkdirAll(cs.logDir, 0o700); err != nil {
+		return nil, err
+	}
+	logFile := filepath.Join(cs.logDir, source(address, "").Key()+"-gfapi.log")
+	api, err := gluster.NewAPI(address, logFile)
+	if err != nil {
+		return nil, err
+	}
+	c := &apiConnection{address: address, logFile: logFile, log: cs.log, api: api, patience: replaceAfter}
+	cs.byStore[address.String()] = c
+	return c, nil
+}
+
+func (cs *apiConnections) rotateLogs() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	for _, c := range cs.byStore {
+		// The library has it open with O_APPEND, and no call to open another.
+		if err := client.RotateOpenLog(c.logFile, client.MaxLogSize); err != nil {
+			cs.log.Warn("log of libgfapi cannot be rotated", "file", c.logFile, "err", err)
+		}
+	}
+}
+
+// connect returns when the store answers. It replaces a connection that has been
+// silent for long by one that is not.
+func (c *apiConnection) connect(ctx context.Context) error {
+	err := c.api.Connect(ctx)
+	if err == nil || c.api.Failing() < c.patience {
+		return err
+	}
+	c.patience = min(2*c.patience, replaceAtMost)
+	fresh, freshErr := gluster.NewAPI(c.address, c.logFile)
+	if freshErr != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, replaceTime)
+	defer cancel()
+	if fresh.Connect(ctx) != nil {
+		fresh.Discard()
+		return err
+	}
+	c.log.Warn("connection over libgfapi replaced: the store answers a new one", "store", c.address.String(), "err", err)
+	c.api.Discard()
+	c.api = fresh
+	return nil
+}
+
+// Alive implements ControlPlane.
+func (p *apiPlane) Alive() bool { return p.Failing() < p.patience }
+
+// Close implements ControlPlane. The connection stays, for the next plane.
+func (p *apiPlane) Close() error { return nil }
