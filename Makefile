@@ -90,7 +90,13 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory build
 	$(GO) test -race -short -count=1 ./...
-	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
+	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
+	$(MAKE) --no-print-directory bench
+
+.PHONY: bench
+bench: go ## Measure both control planes side by side (as root)
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1x ./cmd/glustervol
 
 .PHONY: fuzz
 fuzz: go ## Run each fuzz test for FUZZTIME (30s)

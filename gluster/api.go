@@ -1,7 +1,6 @@
 package gluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,8 +36,12 @@ type API struct {
 	start    sync.Once
 	startErr error
 
+	// keep are the directories whose handles are kept.
+	keep []string
+
 	mu   sync.Mutex
 	root *gfapi.Object
+	kept map[string]keptDir
 	// failing is since when no call has been answered, zero if the last one was.
 	failing time.Time
 	// logStart is where the log of the last attempt to connect begins, and
@@ -47,6 +50,19 @@ type API struct {
 	explained *client.StartError
 }
 
+// keptDir is the handle of a directory that is looked up again now and then only.
+type keptDir struct {
+	handle *gfapi.Object
+	inode  uint64
+	// seen is when it was last looked up.
+	seen time.Time
+}
+
+// keepTime is for how long a kept handle is used without looking it up, as a
+// kernel does by default. Who moves the directory away has to expect that names
+// are still made in it for so long.
+const keepTime = time.Second
+
 var _ FS = (*API)(nil)
 
 // LoadAPI tells whether libgfapi can be used on this machine. The error matches
@@ -54,14 +70,15 @@ var _ FS = (*API)(nil)
 func LoadAPI() error { return gfapi.Load() }
 
 // NewAPI prepares a connection to a store; Connect makes it. The library logs to
-// logFile. The error matches gfapi.ErrUnavailable when the library cannot be
-// used on this machine.
-func NewAPI(address Address, logFile string) (*API, error) {
+// logFile. keep are directories that nobody moves, and whose names are used all the
+// time: they are not looked up each time. The error matches gfapi.ErrUnavailable
+// when the library cannot be used on this machine.
+func NewAPI(address Address, logFile string, keep ...string) (*API, error) {
 	volume, err := gfapi.New(address.Volume)
 	if err != nil {
 		return nil, err
 	}
-	a := &API{address: address, logFile: logFile, calls: newCalls(), volume: volume, logStart: client.LogSize(logFile)}
+	a := &API{address: address, logFile: logFile, calls: newCalls(), volume: volume, keep: keep, kept: map[string]keptDir{}, logStart: client.LogSize(logFile)}
 	if err := errors.Join(volume.SetLog(logFile, gfapi.LogWarning), noMetadataCache(volume)); err != nil {
 		a.Discard()
 		return nil, err
@@ -96,6 +113,7 @@ func (a *API) connect(ctx context.Context) error {
 	if _, _, err = root.Usage(); errors.Is(err, syscall.ESTALE) || errors.Is(err, fs.ErrNotExist) {
 		a.mu.Lock()
 		a.root = nil // not closed: calls may be using it
+		clear(a.kept)
 		a.mu.Unlock()
 	}
 	return err
@@ -252,6 +270,9 @@ func (a *API) dir(name string, fn func(*gfapi.Object) error) error {
 		}
 		return fn(root)
 	}
+	if handle := a.keptHandle(name); handle != nil {
+		return fn(handle)
+	}
 	return a.dir(path.Dir(name), func(parent *gfapi.Object) error {
 		handle, stat, err := parent.Lookup(path.Base(name))
 		if err != nil {
@@ -259,6 +280,9 @@ func (a *API) dir(name string, fn func(*gfapi.Object) error) error {
 		}
 		switch fileMode(stat.Mode).Type() {
 		case fs.ModeDir:
+			if slices.Contains(a.keep, name) {
+				return fn(a.keepHandle(name, handle, stat.Ino))
+			}
 			err = fn(handle)
 		case fs.ModeSymlink:
 			err = syscall.ELOOP
@@ -267,6 +291,30 @@ func (a *API) dir(name string, fn func(*gfapi.Object) error) error {
 		}
 		return errors.Join(err, handle.Close())
 	})
+}
+
+// keptHandle is the handle of a directory that was looked up lately, or nil.
+func (a *API) keptHandle(name string) *gfapi.Object {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if kept, found := a.kept[name]; found && time.Since(kept.seen) < keepTime {
+		return kept.handle
+	}
+	return nil
+}
+
+// keepHandle keeps the handle of a directory that was looked up. If it is the
+// same as before, the former handle goes on, which calls may be using; if not,
+// that one is not closed either, for the same reason.
+func (a *API) keepHandle(name string, handle *gfapi.Object, inode uint64) *gfapi.Object {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if former, found := a.kept[name]; found && former.inode == inode {
+		_ = handle.Close() // it does not fail
+		handle = former.handle
+	}
+	a.kept[name] = keptDir{handle: handle, inode: inode, seen: time.Now()}
+	return handle
 }
 
 // in runs an operation on a name in its directory, and gives its error the
@@ -298,18 +346,26 @@ func (a *API) Mkdir(ctx context.Context, name string, mode fs.FileMode) error {
 }
 
 // Create implements FS.
-func (a *API) Create(ctx context.Context, name string, data []byte) error {
-	return a.in(ctx, "create", name, func(dir *gfapi.Object, base string) error {
-		f, err := dir.Create(base, 0o600)
-		if err != nil {
+func (a *API) Create(ctx context.Context, name string, data []byte) (inode uint64, err error) {
+	return ask(ctx, a, "create", name, func() (inode uint64, err error) {
+		err = a.named("create", name, func(dir *gfapi.Object, base string) error {
+			inode, err = create(dir, base, data)
 			return err
-		}
-		_, err = io.Copy(f, bytes.NewReader(data))
-		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-			_ = dir.Unlink(base) // half a file is worse than none
-		}
-		return err
+		})
+		return inode, err
 	})
+}
+
+func create(dir *gfapi.Object, base string, data []byte) (inode uint64, err error) {
+	f, stat, err := dir.Create(base, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		_ = dir.Unlink(base) // half a file is worse than none
+	}
+	return stat.Ino, err
 }
 
 // ReadFile implements FS.

@@ -238,3 +238,16 @@ func threadCount(t *testing.T) int {
 	must(t, err)
 	return len(list)
 }
+
+// TestAPITLS connects by Gluster's own certificate, for volume files and files.
+func TestAPITLS(t *testing.T) {
+	certificate := testnode.TLS(t)
+	gv := testnode.NewGlusterVolume(t, 1, "")
+	testnode.SecureVolume(t, gv)
+	api := openAPI(t, gv.Address())
+	must(t, api.Mkdir(t.Context(), "d", 0o755))
+
+	must(t, os.Rename(certificate, certificate+".away"))
+	t.Cleanup(func() { must(t, os.Rename(certificate+".away", certificate)) })
+	wantStartError(t, connect(t, newAPI(t, gv.Address()), 10*time.Second), "the TLS connection failed", false)
+}

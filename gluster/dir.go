@@ -62,18 +62,33 @@ func (d *Dir) Mkdir(ctx context.Context, name string, mode fs.FileMode) error {
 }
 
 // Create implements FS.
-func (d *Dir) Create(ctx context.Context, name string, data []byte) error {
-	return do(ctx, d.calls, "create", name, func() error {
+func (d *Dir) Create(ctx context.Context, name string, data []byte) (inode uint64, err error) {
+	return call(ctx, d.calls, "create", name, func() (uint64, error) {
 		f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		_, err = f.Write(data)
-		if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		info, statErr := f.Stat()
+		if err = errors.Join(err, statErr, f.Sync(), f.Close()); err != nil {
 			_ = d.root.Remove(name) // half a file is worse than none
+			return 0, err
 		}
-		return err
+		stat, err := statOf(info)
+		if err != nil {
+			return 0, err
+		}
+		return stat.Ino, nil
 	})
+}
+
+// statOf is what the kernel tells of a file.
+func statOf(info fs.FileInfo) (*syscall.Stat_t, error) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil, &fs.PathError{Op: "stat", Path: info.Name(), Err: errors.ErrUnsupported}
+	}
+	return stat, nil
 }
 
 // ReadFile implements FS.
@@ -143,9 +158,9 @@ func (d *Dir) Lstat(ctx context.Context, name string) (Info, error) {
 		if err != nil {
 			return Info{}, err
 		}
-		stat, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return Info{}, &fs.PathError{Op: "lstat", Path: name, Err: errors.ErrUnsupported}
+		stat, err := statOf(info)
+		if err != nil {
+			return Info{}, err
 		}
 		return Info{Mode: info.Mode(), UID: int(stat.Uid), GID: int(stat.Gid), Inode: stat.Ino}, nil
 	})

@@ -32,8 +32,9 @@ type FS interface {
 	Mkdir(ctx context.Context, name string, mode fs.FileMode) error
 	// Create writes a new file and syncs it, or fails with fs.ErrExist. Of
 	// several nodes that call it at once, one succeeds. A crash on the way may
-	// leave the file there with a part of data.
-	Create(ctx context.Context, name string, data []byte) error
+	// leave the file there with a part of data. The inode number is the file's for
+	// good, whatever its name becomes.
+	Create(ctx context.Context, name string, data []byte) (inode uint64, err error)
 	// ReadFile returns a regular file of at most MaxFileSize bytes. Anything
 	// else of that name, a symlink included, is fs.ErrInvalid.
 	ReadFile(ctx context.Context, name string) ([]byte, error)

@@ -204,6 +204,9 @@ mounts() {
 # --- the show ---
 
 perform() {
+    say "The driver, and the way it reaches the Gluster volume"
+    show "$glustervol" info
+
     say "A volume, for user 999 alone"
     show docker volume create -d glustervol -o uid=999 -o gid=999 -o mode=0750 "$volume"
 

@@ -38,6 +38,9 @@ iptables iptables
 shellcheck shellcheck
 gcc gcc
 /usr/include/stdlib.h libc6-dev
+/usr/include/glusterfs/api/glfs.h libglusterfs-dev
+aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+/usr/aarch64-linux-gnu/include/stdlib.h libc6-dev-arm64-cross
 "
 
 fail() {

@@ -43,6 +43,9 @@ const (
 	purgingSuffix   = ".purging"
 )
 
+// controlDirs are the directories that every store has.
+var controlDirs = []string{dataDir, controlDir, definitionDir, tombstoneDir, trashDir}
+
 func definitionFile(name string) string { return path.Join(definitionDir, name+recordSuffix) }
 func claimFile(name string) string      { return path.Join(definitionDir, "."+name+claimSuffix) }
 func tombstoneFile(entry string) string { return path.Join(tombstoneDir, entry+recordSuffix) }
@@ -115,7 +118,7 @@ func (c *catalog) open(ctx context.Context) error {
 func (c *catalog) format(ctx context.Context) error {
 	// 0755 for people with a plain mount; what is the driver's own is root's.
 	modes := map[string]fs.FileMode{dataDir: 0o755}
-	for _, dir := range []string{dataDir, controlDir, definitionDir, tombstoneDir, trashDir} {
+	for _, dir := range controlDirs {
 		mode, found := modes[dir]
 		if !found {
 			mode = 0o700
@@ -126,7 +129,7 @@ func (c *catalog) format(ctx context.Context) error {
 	}
 	// Two nodes may come here at once; both write the same.
 	draft := path.Join(controlDir, ".format.json."+NewID())
-	if err := c.fs.Create(ctx, draft, fmt.Appendf(nil, "{\"format\": %d}\n", formatVersion)); err != nil {
+	if _, err := c.fs.Create(ctx, draft, fmt.Appendf(nil, "{\"format\": %d}\n", formatVersion)); err != nil {
 		return fmt.Errorf("make an empty store: %w", err)
 	}
 	return c.fs.Rename(ctx, draft, formatFile)
@@ -217,54 +220,55 @@ func (c *catalog) exists(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// writeRecord writes a new file of the catalog.
-func (c *catalog) writeRecord(ctx context.Context, file string, r record) error {
+// writeRecord writes a new file of the catalog and returns its inode number.
+func (c *catalog) writeRecord(ctx context.Context, file string, r record) (inode uint64, err error) {
 	data, err := r.encode()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	return c.fs.Create(ctx, file, data)
 }
 
 // create makes a volume: claim the name, see that nobody has it, make the
-// directory, and turn the claim into the definition. Errors match existsError,
-// errClaimed, ErrDamaged.
-func (c *catalog) create(ctx context.Context, def Definition, adopt bool) error {
+// directory, and turn the claim into the definition, which it returns. Errors
+// match existsError, errClaimed, ErrDamaged.
+func (c *catalog) create(ctx context.Context, def Definition, adopt bool) (Definition, error) {
 	r := record{Definition: def, By: c.node, Adopt: adopt}
-	if err := c.claim(ctx, r); err != nil {
-		return err
-	}
 	var err error
+	if r.inode, err = c.claim(ctx, r); err != nil {
+		return Definition{}, err
+	}
 	if r.made, err = c.makeDir(ctx, r, adopt); err != nil {
-		return c.dropClaim(ctx, r, err)
+		return Definition{}, c.dropClaim(ctx, r, err)
 	}
 	if err := c.define(ctx, r); err != nil {
 		r.made = r.made && !noAnswer(err) // it may come true yet
-		return c.dropClaim(ctx, r, err)
+		return Definition{}, c.dropClaim(ctx, r, err)
 	}
-	return nil
+	return r.Definition, nil
 }
 
-// claim takes the name for r, unless a volume has it.
-func (c *catalog) claim(ctx context.Context, r record) error {
-	err := c.writeRecord(ctx, claimFile(r.Name), r)
+// claim takes the name for r, unless a volume has it, and returns the claim's
+// inode number.
+func (c *catalog) claim(ctx context.Context, r record) (inode uint64, err error) {
+	inode, err = c.writeRecord(ctx, claimFile(r.Name), r)
 	if errors.Is(err, fs.ErrExist) {
-		return errClaimed
+		return 0, errClaimed
 	}
 	if err != nil {
-		return c.dropClaim(ctx, r, err)
+		return 0, c.dropClaim(ctx, r, err)
 	}
 	// The look comes behind the claim: of two creators, one sees the other.
 	existing, err := c.read(ctx, r.Name)
 	switch {
 	case err == nil:
-		return c.dropClaim(ctx, r, existsError{existing})
+		return 0, c.dropClaim(ctx, r, existsError{existing})
 	case existing.ID != "": // a removal was committed, and is not finished
-		return c.dropClaim(ctx, r, errRemoving)
+		return 0, c.dropClaim(ctx, r, errRemoving)
 	case !errors.Is(err, ErrNotFound):
-		return c.dropClaim(ctx, r, err)
+		return 0, c.dropClaim(ctx, r, err)
 	}
-	return nil
+	return inode, nil
 }
 
 // cleanUpTime is for taking back an operation whose own time may be over.
@@ -290,19 +294,17 @@ func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bo
 	if err := c.makeParents(ctx, r.Definition); err != nil {
 		return false, fmt.Errorf("make the volume's directory: %w", err)
 	}
-	there, err := c.exists(ctx, r.Dir())
+	err = c.fs.Mkdir(ctx, r.Dir(), r.Options.fileMode(0o755))
 	switch {
-	case err != nil:
-		return false, err
-	case there && r.ownDir() && !mayExist:
+	case err == nil:
+		return true, c.chown(ctx, r.Definition)
+	case !errors.Is(err, fs.ErrExist):
+		return true, fmt.Errorf("make the volume's directory: %w", err)
+	case r.ownDir() && !mayExist:
 		return false, fmt.Errorf("directory %s is on the store without a volume; take it over with '-o adopt=true', or move it away", r.Dir())
-	case there:
+	default:
 		return false, c.adoptDir(ctx, r.Definition)
 	}
-	if err := c.fs.Mkdir(ctx, r.Dir(), r.Options.fileMode(0o755)); err != nil {
-		return !errors.Is(err, fs.ErrExist), fmt.Errorf("make the volume's directory: %w", err)
-	}
-	return true, c.chown(ctx, r.Definition)
 }
 
 // makeParents makes the directories on the way to a volume's own that are not there.
@@ -375,6 +377,9 @@ func (c *catalog) chown(ctx context.Context, def Definition) error {
 // its success may have been with a claim that came after ours was settled.
 func (c *catalog) define(ctx context.Context, r record) error {
 	renameErr := c.fs.Rename(ctx, claimFile(r.Name), definitionFile(r.Name))
+	if renameErr == nil && c.unchanged(ctx, r.Definition) {
+		return nil
+	}
 	existing, err := c.read(ctx, r.Name)
 	switch {
 	case err == nil && existing.ID == r.ID:
@@ -390,6 +395,16 @@ func (c *catalog) define(ctx context.Context, r record) error {
 	}
 }
 
+// unchanged tells, for one look-up, that the definition is the very file that
+// def is from.
+func (c *catalog) unchanged(ctx context.Context, def Definition) bool {
+	if def.inode == 0 {
+		return false
+	}
+	info, err := c.fs.Lstat(ctx, definitionFile(def.Name))
+	return err == nil && info.Inode == def.inode
+}
+
 // remove commits a removal with one rename and moves the data to the trash,
 // unless it is to stay where it is. inUse is asked behind the tombstone; its
 // error refuses the removal.
@@ -397,7 +412,7 @@ func (c *catalog) remove(ctx context.Context, def Definition, keepData bool, inU
 	keepData = keepData || !def.ownDir() || def.Options.OnRemove == Retain
 	r := record{Definition: def, By: c.node, Removed: new(time.Now().UTC()), KeepData: keepData}
 	file := tombstoneFile(r.entry())
-	err := c.writeRecord(ctx, file, r)
+	_, err := c.writeRecord(ctx, file, r)
 	if errors.Is(err, fs.ErrExist) {
 		return errRemoving
 	}
@@ -422,6 +437,13 @@ func (c *catalog) remove(ctx context.Context, def Definition, keepData bool, inU
 // defines tells whether the volume is still the one that def says, with
 // ErrNotFound if not.
 func (c *catalog) defines(ctx context.Context, def Definition) error {
+	if c.unchanged(ctx, def) {
+		removed, err := c.exists(ctx, trashFile(def.entry()))
+		if removed {
+			err = ErrNotFound
+		}
+		return err
+	}
 	existing, err := c.read(ctx, def.Name)
 	if err == nil && existing.ID != def.ID {
 		return fmt.Errorf("%w: it was removed, and created anew", ErrNotFound)

@@ -40,7 +40,7 @@ func unusedByAnyone(context.Context) error { return nil }
 func addFiles(t *testing.T, store gluster.FS, dir string) {
 	t.Helper()
 	for _, name := range []string{"one", "two", "three"} {
-		if err := store.Create(t.Context(), path.Join(dir, name), []byte(name)); err != nil {
+		if _, err := store.Create(t.Context(), path.Join(dir, name), []byte(name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -69,7 +69,7 @@ var crashes = []crash{
 		doc: "create",
 		prepare: func(t *testing.T, _ *catalog) func(*catalog) error {
 			def := definition("web", map[string]string{"mode": "1770"})
-			return func(c *catalog) error { return c.create(t.Context(), def, false) }
+			return func(c *catalog) error { return onlyError(c.create(t.Context(), def, false)) }
 		},
 		check: func(ctx context.Context, c *catalog, done bool) error {
 			return checkCreated(ctx, c, done, 0o770|fs.ModeSticky|fs.ModeDir, 0)
@@ -81,7 +81,7 @@ var crashes = []crash{
 			must(t, c.fs.Mkdir(t.Context(), "volumes/web", 0o755))
 			addFiles(t, c.fs, "volumes/web")
 			def := definition("web", map[string]string{"mode": "0700"})
-			return func(c *catalog) error { return c.create(t.Context(), def, true) }
+			return func(c *catalog) error { return onlyError(c.create(t.Context(), def, true)) }
 		},
 		check: func(ctx context.Context, c *catalog, done bool) error {
 			if !hasFiles(ctx, c.fs, "volumes/web") {
@@ -100,7 +100,7 @@ var crashes = []crash{
 			addFiles(t, c.fs, "volumes/web")
 			def := definition("web", nil)
 			return func(c *catalog) error {
-				if err := c.create(t.Context(), def, false); err == nil {
+				if _, err := c.create(t.Context(), def, false); err == nil {
 					return errors.New("the directory was taken over")
 				}
 				return nil
@@ -120,7 +120,7 @@ var crashes = []crash{
 		doc: "remove",
 		prepare: func(t *testing.T, c *catalog) func(*catalog) error {
 			def := definition("web", nil)
-			must(t, c.create(t.Context(), def, false))
+			def = mustCreate(t, c, def, false)
 			addFiles(t, c.fs, "volumes/web")
 			return func(c *catalog) error { return c.remove(t.Context(), def, false, unusedByAnyone) }
 		},
@@ -132,7 +132,7 @@ var crashes = []crash{
 		doc: "remove and keep the data",
 		prepare: func(t *testing.T, c *catalog) func(*catalog) error {
 			def := definition("web", nil)
-			must(t, c.create(t.Context(), def, false))
+			def = mustCreate(t, c, def, false)
 			addFiles(t, c.fs, "volumes/web")
 			return func(c *catalog) error { return c.remove(t.Context(), def, true, unusedByAnyone) }
 		},
@@ -150,7 +150,7 @@ var crashes = []crash{
 		doc: "a removal that is refused",
 		prepare: func(t *testing.T, c *catalog) func(*catalog) error {
 			def := definition("web", nil)
-			must(t, c.create(t.Context(), def, false))
+			def = mustCreate(t, c, def, false)
 			addFiles(t, c.fs, "volumes/web")
 			return func(c *catalog) error {
 				err := c.remove(t.Context(), def, false, func(context.Context) error { return errors.New("in use") })
@@ -269,18 +269,20 @@ func underWay(t *testing.T, c *catalog) (left []string) {
 func removedVolume(t *testing.T, c *catalog, name string) (entry string) {
 	t.Helper()
 	def := definition(name, nil)
-	must(t, c.create(t.Context(), def, false))
+	mustCreate(t, c, def, false)
 	addFiles(t, c.fs, def.Dir())
 	must(t, c.remove(t.Context(), def, false, unusedByAnyone))
 	return def.entry()
 }
+
+func onlyError(_ Definition, err error) error { return err }
 
 // checkCreated wants a volume that is whole, or absent so that the same name
 // can be created anew.
 func checkCreated(ctx context.Context, c *catalog, done bool, mode fs.FileMode, files int) error {
 	_, err := c.read(ctx, "web")
 	if errors.Is(err, ErrNotFound) && !done {
-		if err := c.create(ctx, definition("web", nil), false); err != nil {
+		if _, err := c.create(ctx, definition("web", nil), false); err != nil {
 			return fmt.Errorf("absent, but not to be created: %w", err)
 		}
 		return nil
@@ -330,7 +332,7 @@ func checkEither(ctx context.Context, c *catalog, removed, restored bool) error 
 	if len(list) != 1 || len(damaged) > 0 || err != nil {
 		return fmt.Errorf("the trash has %v, %v, %w; want one entry", list, damaged, err)
 	}
-	if err := c.create(ctx, definition("web", nil), false); err != nil {
+	if _, err := c.create(ctx, definition("web", nil), false); err != nil {
 		return fmt.Errorf("the name is not free: %w", err)
 	}
 	if files, err := c.fs.ReadDir(ctx, "volumes/web"); err != nil || len(files) > 0 {

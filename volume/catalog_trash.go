@@ -94,7 +94,7 @@ func (c *catalog) restore(ctx context.Context, entry, name string) (Definition, 
 	def := old.Definition
 	def.Name, def.ID = name, NewID()
 	r := record{Definition: def, By: c.node, Restores: entry}
-	if err := c.claim(ctx, r); err != nil {
+	if r.inode, err = c.claim(ctx, r); err != nil {
 		return Definition{}, err
 	}
 	if err := c.checkFree(ctx, r); err != nil {
@@ -108,7 +108,7 @@ func (c *catalog) restore(ctx context.Context, entry, name string) (Definition, 
 			return Definition{}, c.dropClaim(ctx, r, err)
 		}
 	}
-	return def, c.finishRestore(ctx, r)
+	return r.Definition, c.finishRestore(ctx, r)
 }
 
 // restoringFile marks that the restoration r has taken its entry.

@@ -76,7 +76,7 @@ func (cs *apiConnections) connection(address gluster.Address) (*apiConnection, e
 		return nil, err
 	}
 	logFile := filepath.Join(cs.logDir, source(address, "").Key()+"-gfapi.log")
-	api, err := gluster.NewAPI(address, logFile)
+	api, err := gluster.NewAPI(address, logFile, controlDirs...)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +104,7 @@ func (c *apiConnection) connect(ctx context.Context) error {
 		return err
 	}
 	c.patience = min(2*c.patience, replaceAtMost)
-	fresh, freshErr := gluster.NewAPI(c.address, c.logFile)
+	fresh, freshErr := gluster.NewAPI(c.address, c.logFile, controlDirs...)
 	if freshErr != nil {
 		return err
 	}

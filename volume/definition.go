@@ -23,6 +23,10 @@ type Definition struct {
 	// Created is by the clock of the node that created it: for the eye only.
 	Created time.Time `json:"created"`
 	Options Options   `json:"options"`
+
+	// inode is that of the definition's file on the store, 0 if it is not known.
+	// While the name leads to it, nothing has changed.
+	inode uint64
 }
 
 // Node tells one run of one node's driver from all others.

@@ -134,9 +134,9 @@ func (p *plane) Mkdir(ctx context.Context, name string, mode fs.FileMode) error 
 	return p.Dir.Mkdir(ctx, name, mode)
 }
 
-func (p *plane) Create(ctx context.Context, name string, data []byte) error {
+func (p *plane) Create(ctx context.Context, name string, data []byte) (uint64, error) {
 	if err := p.disk.before(ctx, "create", name); err != nil {
-		return err
+		return 0, err
 	}
 	return p.Dir.Create(ctx, name, data)
 }
@@ -218,6 +218,21 @@ func (d *disk) catalog(t *testing.T, node Node) *catalog {
 	must(t, err)
 	t.Cleanup(func() { p.Close() })
 	return openCatalog(t, p, node)
+}
+
+// mustCreate makes a volume on a store.
+func mustCreate(t *testing.T, c *catalog, def Definition, adopt bool) Definition {
+	t.Helper()
+	def, err := c.create(t.Context(), def, adopt)
+	must(t, err)
+	return def
+}
+
+// mustWrite writes a file of the catalog.
+func mustWrite(t *testing.T, c *catalog, file string, r record) {
+	t.Helper()
+	_, err := c.writeRecord(t.Context(), file, r)
+	must(t, err)
 }
 
 // path is where a file of the store is on this machine.

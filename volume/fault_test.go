@@ -67,10 +67,15 @@ func (f *faultFS) Mkdir(ctx context.Context, name string, mode fs.FileMode) erro
 	return f.run("mkdir "+name, func() error { return f.FS.Mkdir(ctx, name, mode) }, nil)
 }
 
-func (f *faultFS) Create(ctx context.Context, name string, data []byte) error {
-	return f.run("create "+name,
-		func() error { return f.FS.Create(ctx, name, data) },
-		func() error { return f.FS.Create(ctx, name, data[:len(data)/2]) })
+func (f *faultFS) Create(ctx context.Context, name string, data []byte) (inode uint64, err error) {
+	create := func(data []byte) func() error {
+		return func() error {
+			inode, err = f.FS.Create(ctx, name, data)
+			return err
+		}
+	}
+	err = f.run("create "+name, create(data), create(data[:len(data)/2]))
+	return inode, err
 }
 
 func (f *faultFS) ReadFile(ctx context.Context, name string) (data []byte, err error) {

@@ -46,6 +46,26 @@ func (m *Manager) findIn(ctx context.Context, name, storeName string) (*store, D
 	return s, def, err
 }
 
+// knownOnce is the volume of that name in the one store that is known to have
+// it, or in the one that is named.
+func (m *Manager) knownOnce(name, storeName string) (s *store, def Definition, known bool) {
+	for _, candidate := range m.stores {
+		d, found := candidate.get(name)
+		if !found {
+			continue
+		}
+		if known {
+			return nil, Definition{}, false
+		}
+		s, def, known = candidate, d, true
+	}
+	if known && storeName != "" {
+		asked, err := m.storeNamed(storeName)
+		known = err == nil && asked == s
+	}
+	return s, def, known
+}
+
 // findForUse is find for who mounts. A volume that is known is asked for in
 // its store alone, and awaited if that has not answered yet.
 func (m *Manager) findForUse(ctx context.Context, name string) (*store, Definition, error) {

@@ -103,7 +103,7 @@ func (m *Manager) Create(ctx context.Context, name string, options map[string]st
 	}
 	def := Definition{Name: name, ID: NewID(), Created: time.Now().UTC().Truncate(time.Second), Options: request.Options}
 	var exists existsError
-	switch err := m.create(ctx, s, def, request); {
+	switch def, err = m.create(ctx, s, def, request); {
 	case errors.As(err, &exists):
 		s.remember(exists.Definition)
 		return matches(exists.Definition, s.address, request)
@@ -159,20 +159,25 @@ func (m *Manager) storeNamed(text string) (*store, error) {
 	return nil, fmt.Errorf("store %s is not one of those that this driver serves: %s", text, strings.Join(served, ", "))
 }
 
-func (m *Manager) create(ctx context.Context, s *store, def Definition, request Request) error {
+func (m *Manager) create(ctx context.Context, s *store, def Definition, request Request) (Definition, error) {
 	cat, err := s.await(ctx)
 	if err != nil {
-		return err
+		return Definition{}, err
 	}
 	if !def.ownDir() {
 		if err := s.refresh(ctx); err != nil {
-			return err
+			return Definition{}, err
 		}
 		if err := checkOverlap(s.list(), def); err != nil {
-			return err
+			return Definition{}, err
 		}
 	}
-	return s.failed(cat.whileUnderWay(ctx, def.Name, func() error { return cat.create(ctx, def, request.Adopt) }))
+	var created Definition
+	err = cat.whileUnderWay(ctx, def.Name, func() (err error) {
+		created, err = cat.create(ctx, def, request.Adopt)
+		return err
+	})
+	return created, s.failed(err)
 }
 
 // checkOverlap refuses a path that lies inside another volume's, or around it:
@@ -311,15 +316,15 @@ func (m *Manager) Remove(ctx context.Context, name, storeName string, keepData b
 		return err
 	}
 	defer unlock()
-	s, def, err := m.findIn(ctx, name, storeName)
-	if err != nil {
-		return fmt.Errorf("remove volume %s: %w", name, err)
+	s, def, known := m.knownOnce(name, storeName)
+	if known {
+		err = m.remove(ctx, s, def, keepData)
 	}
-	cat, err := s.connect(ctx)
-	if err != nil {
-		return fmt.Errorf("remove volume %s: %w", name, err)
+	if !known || errors.Is(err, ErrNotFound) { // it may be another by now
+		if s, def, err = m.findIn(ctx, name, storeName); err == nil {
+			err = m.remove(ctx, s, def, keepData)
+		}
 	}
-	err = s.failed(cat.whileUnderWay(ctx, name, func() error { return cat.remove(ctx, def, keepData, m.unused(name)) }))
 	if err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
@@ -329,6 +334,14 @@ func (m *Manager) Remove(ctx context.Context, name, storeName string, keepData b
 		s.purgeSoon()
 	}
 	return nil
+}
+
+func (m *Manager) remove(ctx context.Context, s *store, def Definition, keepData bool) error {
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return s.failed(cat.whileUnderWay(ctx, def.Name, func() error { return cat.remove(ctx, def, keepData, m.unused(def.Name)) }))
 }
 
 // unused is what a removal asks behind its tombstone.

@@ -337,11 +337,11 @@ func TestRunShowsOtherNodes(t *testing.T) {
 		names := func() []string { time.Sleep(2 * time.Second); return knownNames(m.stores[0]) }
 
 		web := definition("web", nil)
-		must(t, other.create(t.Context(), web, false))
+		mustCreate(t, other, web, false)
 		wantNames(t, "created", names(), "web")
 		must(t, other.remove(t.Context(), web, false, unusedByAnyone))
 		web = definition("web", map[string]string{"mode": "0700"})
-		must(t, other.create(t.Context(), web, false))
+		mustCreate(t, other, web, false)
 		wantNames(t, "created anew", names(), "web")
 		if def, _ := m.stores[0].get("web"); def.ID != web.ID {
 			t.Errorf("known as %+v, want %+v", def, web)
@@ -396,7 +396,7 @@ func TestRunSettlesBesideTrouble(t *testing.T) {
 			}
 			return nil
 		})
-		must(t, d.catalog(t, Node{ID: "node-a"}).writeRecord(t.Context(), claimFile("web"), record{Definition: definition("web", nil), By: Node{ID: "node-a"}}))
+		mustWrite(t, d.catalog(t, Node{ID: "node-a"}), claimFile("web"), record{Definition: definition("web", nil), By: Node{ID: "node-a"}})
 		entry := trashed(t, m, d, "gone", "", map[string]string{"on-remove": "delete"})
 		defer run(t, m)()
 		time.Sleep(5 * time.Minute)

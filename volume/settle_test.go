@@ -112,17 +112,17 @@ func leave(t *testing.T, d *disk, by Node) map[string]bool {
 	ctx := t.Context()
 	write := func(file string, r record) {
 		r.By = by
-		must(t, c.writeRecord(ctx, file, r))
+		mustWrite(t, c, file, r)
 	}
 	claimed := definition("claimed", nil)
 	write(claimFile("claimed"), record{Definition: claimed})
 
 	removing := definition("removing", nil)
-	must(t, c.create(ctx, removing, false))
+	mustCreate(t, c, removing, false)
 	write(tombstoneFile(removing.entry()), record{Definition: removing, Removed: new(time.Now())})
 
 	removed := definition("removed", nil)
-	must(t, c.create(ctx, removed, false))
+	mustCreate(t, c, removed, false)
 	write(trashFile(removed.entry()), record{Definition: removed, Removed: new(time.Now())})
 
 	kept := definition("kept", nil)
@@ -212,7 +212,7 @@ func TestPatienceBeginsAnew(t *testing.T) {
 		other := d.catalog(t, Node{ID: "node-b"})
 		m := newNode(t, "node-a", d).start(t)
 		for range 5 {
-			must(t, other.writeRecord(t.Context(), claimFile("web"), record{Definition: definition("web", nil), By: other.node}))
+			mustWrite(t, other, claimFile("web"), record{Definition: definition("web", nil), By: other.node})
 			for range 2 {
 				must(t, m.settle(t.Context(), m.stores[0]))
 				time.Sleep(settlePatience - time.Second)
@@ -220,7 +220,7 @@ func TestPatienceBeginsAnew(t *testing.T) {
 					t.Fatal("the claim of a live creator is gone")
 				}
 				must(t, other.fs.Remove(t.Context(), claimFile("web")))
-				must(t, other.writeRecord(t.Context(), claimFile("web"), record{Definition: definition("web", nil), By: other.node}))
+				mustWrite(t, other, claimFile("web"), record{Definition: definition("web", nil), By: other.node})
 			}
 			must(t, other.fs.Remove(t.Context(), claimFile("web")))
 		}
@@ -312,7 +312,8 @@ func TestWaitForOtherNode(t *testing.T) {
 func creation(goesWell bool) func(*testing.T, *catalog) func() error {
 	return func(t *testing.T, c *catalog) func() error {
 		r := record{Definition: definition("web", nil), By: c.node}
-		must(t, c.claim(t.Context(), r))
+		_, err := c.claim(t.Context(), r)
+		must(t, err)
 		return func() error {
 			if !goesWell {
 				return c.dropClaim(t.Context(), r, nil)
@@ -327,8 +328,8 @@ func creation(goesWell bool) func(*testing.T, *catalog) func() error {
 func removal(committed bool) func(*testing.T, *catalog) func() error {
 	return func(t *testing.T, c *catalog) func() error {
 		r := record{Definition: definition("web", nil), By: c.node, Removed: new(time.Now())}
-		must(t, c.create(t.Context(), r.Definition, false))
-		must(t, c.writeRecord(t.Context(), tombstoneFile(r.entry()), r))
+		mustCreate(t, c, r.Definition, false)
+		mustWrite(t, c, tombstoneFile(r.entry()), r)
 		commit := func() error {
 			return c.fs.Rename(t.Context(), tombstoneFile(r.entry()), trashFile(r.entry()))
 		}
@@ -343,8 +344,8 @@ func removal(committed bool) func(*testing.T, *catalog) func() error {
 // refusal begins to remove the volume web, and finds that it is in use.
 func refusal(t *testing.T, c *catalog) func() error {
 	r := record{Definition: definition("web", nil), By: c.node, Removed: new(time.Now())}
-	must(t, c.create(t.Context(), r.Definition, false))
-	must(t, c.writeRecord(t.Context(), tombstoneFile(r.entry()), r))
+	mustCreate(t, c, r.Definition, false)
+	mustWrite(t, c, tombstoneFile(r.entry()), r)
 	return func() error { return c.dropTombstone(t.Context(), r, nil) }
 }
 

@@ -230,6 +230,9 @@ func (s *store) forget(name string) {
 func (s *store) keep(def Definition) {
 	delete(s.damaged, def.Name)
 	if old, known := s.known[def.Name]; known && old.ID == def.ID {
+		if def.inode != 0 {
+			s.known[def.Name] = def
+		}
 		return
 	}
 	s.known[def.Name] = def

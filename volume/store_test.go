@@ -53,8 +53,8 @@ func TestRefreshSeesOtherNodes(t *testing.T) {
 
 	other := d.catalog(t, Node{ID: "node-b"})
 	web, db := definition("web", map[string]string{"mode": "0700"}), definition("db", nil)
-	must(t, other.create(t.Context(), web, false))
-	must(t, other.create(t.Context(), db, false))
+	mustCreate(t, other, web, false)
+	mustCreate(t, other, db, false)
 	must(t, s.refresh(t.Context()))
 	wantNames(t, "created by another node", knownNames(s), "db", "web")
 	if def, _ := s.get("web"); def.ID != web.ID || def.Options.Mode != "0700" {
@@ -74,12 +74,12 @@ func TestRefreshSeesAnotherVolumeOfTheName(t *testing.T) {
 	s := openStore(t, n)
 	other := d.catalog(t, Node{ID: "node-b"})
 	former := definition("web", nil)
-	must(t, other.create(t.Context(), former, false))
+	mustCreate(t, other, former, false)
 	must(t, s.refresh(t.Context()))
 
 	must(t, other.remove(t.Context(), former, false, unusedByAnyone))
 	anew := definition("web", map[string]string{"path": "srv/www"})
-	must(t, other.create(t.Context(), anew, false))
+	mustCreate(t, other, anew, false)
 	must(t, s.refresh(t.Context()))
 	if def, _ := s.get("web"); def.ID != anew.ID {
 		t.Errorf("web is known as %+v, want %+v", def, anew)
@@ -97,13 +97,13 @@ func TestRefreshReadsAllInTurn(t *testing.T) {
 	const n = 5*rereadAtOnce/2 + 1
 	for i := range n {
 		r := record{Definition: definition(fmt.Sprintf("v%d", i), nil)}
-		must(t, other.writeRecord(t.Context(), definitionFile(r.Name), r))
+		mustWrite(t, other, definitionFile(r.Name), r)
 	}
 	must(t, s.refresh(t.Context()))
 	for _, def := range s.list() {
 		must(t, other.fs.Remove(t.Context(), definitionFile(def.Name)))
 		def.ID = NewID()
-		must(t, other.writeRecord(t.Context(), definitionFile(def.Name), record{Definition: def}))
+		mustWrite(t, other, definitionFile(def.Name), record{Definition: def})
 	}
 	before := map[string]Definition{}
 	for _, def := range s.list() {
@@ -140,7 +140,7 @@ func TestRefreshTrustsNoListing(t *testing.T) {
 			d := newDisk(t)
 			n := newNode(t, "node-a", d)
 			s := openStore(t, n)
-			must(t, d.catalog(t, Node{ID: "node-b"}).create(t.Context(), definition("web", nil), false))
+			mustCreate(t, d.catalog(t, Node{ID: "node-b"}), definition("web", nil), false)
 			must(t, s.refresh(t.Context()))
 
 			d.hide("web.json", true)
@@ -307,10 +307,10 @@ func TestRefusedFormat(t *testing.T) {
 			d := newDisk(t)
 			web := definition("web", nil)
 			other := d.catalog(t, Node{ID: "node-a"}) // its own leftovers would be settled at once
-			must(t, other.create(t.Context(), web, false))
+			mustCreate(t, other, web, false)
 			entry := removedVolume(t, d.catalog(t, Node{ID: "node-a"}), "db")
-			must(t, other.writeRecord(t.Context(), tombstoneFile(web.entry()), record{Definition: web, By: other.node}))
-			must(t, other.writeRecord(t.Context(), claimFile("claimed"), record{Definition: definition("claimed", nil), By: other.node}))
+			mustWrite(t, other, tombstoneFile(web.entry()), record{Definition: web, By: other.node})
+			mustWrite(t, other, claimFile("claimed"), record{Definition: definition("claimed", nil), By: other.node})
 			d.write(t, formatFile, tt.format)
 			before := snapshot(t, d.dir)
 
@@ -381,8 +381,8 @@ func TestCache(t *testing.T) {
 	s := openStore(t, n)
 	other := d.catalog(t, Node{ID: "node-b"})
 	web, db := definition("web", map[string]string{"uid": "999"}), definition("db", nil)
-	must(t, other.create(t.Context(), web, false))
-	must(t, other.create(t.Context(), db, false))
+	mustCreate(t, other, web, false)
+	mustCreate(t, other, db, false)
 	must(t, s.refresh(t.Context()))
 	must(t, other.remove(t.Context(), db, false, unusedByAnyone))
 	must(t, s.refresh(t.Context()))

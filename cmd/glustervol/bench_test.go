@@ -25,7 +25,7 @@ import (
 
 const (
 	// benchRounds is how often each operation is measured.
-	benchRounds = 200
+	benchRounds = 60
 	// benchFiles is how many files the large volume has.
 	benchFiles = 2000
 )
@@ -178,7 +178,7 @@ func (s *bench) roundFiles(p *benchPlane, name string) {
 	s.measure("lstat", p.kind, func() error { _, err := fs.Lstat(ctx, name); return err })
 	s.measure("rename", p.kind, func() error { return fs.Rename(ctx, name, name+"-moved") })
 	s.measure("rmdir", p.kind, func() error { return fs.Remove(ctx, name+"-moved") })
-	s.measure("create, write, fsync", p.kind, func() error { return fs.Create(ctx, name, data) })
+	s.measure("create, write, fsync", p.kind, func() error { _, err := fs.Create(ctx, name, data); return err })
 	s.measure("read", p.kind, func() error { _, err := fs.ReadFile(ctx, name); return err })
 	s.measure("unlink", p.kind, func() error { return fs.Remove(ctx, name) })
 	s.measure("readdir, 100 names", p.kind, func() error { _, err := fs.ReadDir(ctx, "volumes"); return err })

@@ -60,6 +60,16 @@ type suite struct {
 	ctx context.Context
 }
 
+// create makes a file, and looks whether its inode number is that of the name.
+func (s suite) create(t *testing.T, name string, data []byte) {
+	t.Helper()
+	inode, err := s.Create(s.ctx, name, data)
+	must(t, err)
+	if info, err := s.Lstat(s.ctx, name); err != nil || info.Inode != inode {
+		t.Errorf("%s: inode %d, and by look-up %d, %v", name, inode, info.Inode, err)
+	}
+}
+
 func testMkdir(t *testing.T, s suite) {
 	for _, mode := range []fs.FileMode{0o755, 0o700, 0o777, 0o1777&^0o1000 | fs.ModeSticky, 0o770 | fs.ModeSetgid} {
 		name := fmt.Sprintf("d%o", uint32(mode))
@@ -76,19 +86,21 @@ func testMkdir(t *testing.T, s suite) {
 
 func testCreate(t *testing.T, s suite) {
 	data := []byte("one\ntwo\n")
-	must(t, s.Create(s.ctx, "f", data))
+	s.create(t, "f", data)
 	got, err := s.ReadFile(s.ctx, "f")
 	must(t, err)
 	if !bytes.Equal(got, data) {
 		t.Errorf("read %q, want %q", got, data)
 	}
-	wantIs(t, "create of what exists", s.Create(s.ctx, "f", []byte("x")), fs.ErrExist)
-	must(t, s.Create(s.ctx, "empty", nil))
+	_, err = s.Create(s.ctx, "f", []byte("x"))
+	wantIs(t, "create of what exists", err, fs.ErrExist)
+	s.create(t, "empty", nil)
 	if got, err := s.ReadFile(s.ctx, "empty"); err != nil || len(got) != 0 {
 		t.Errorf("empty file: %q, %v", got, err)
 	}
 	plant(t, os.Symlink("nowhere", filepath.Join(s.dir, "dangling")))
-	wantIs(t, "create through a symlink", s.Create(s.ctx, "dangling", nil), fs.ErrExist)
+	_, err = s.Create(s.ctx, "dangling", nil)
+	wantIs(t, "create through a symlink", err, fs.ErrExist)
 	_, err = s.Lstat(s.ctx, "nowhere")
 	wantIs(t, "look-up of a name that nobody made", err, fs.ErrNotExist)
 }
@@ -99,7 +111,7 @@ func testCreateExclusive(t *testing.T, s suite) {
 		var wg sync.WaitGroup
 		for i := range 8 {
 			wg.Go(func() {
-				err := s.Create(s.ctx, fmt.Sprintf("race%d", round), fmt.Appendf(nil, "writer %d", i))
+				_, err := s.Create(s.ctx, fmt.Sprintf("race%d", round), fmt.Appendf(nil, "writer %d", i))
 				if err == nil {
 					winners.Add(1)
 				} else if !errors.Is(err, fs.ErrExist) {
@@ -119,7 +131,7 @@ func testReadFile(t *testing.T, s suite) {
 	wantIs(t, "read of nothing", err, fs.ErrNotExist)
 
 	must(t, s.Mkdir(s.ctx, "d", 0o755))
-	must(t, s.Create(s.ctx, "f", []byte("x")))
+	s.create(t, "f", []byte("x"))
 	plant(t, os.Symlink("f", filepath.Join(s.dir, "link")))
 	plant(t, unix.Mkfifo(filepath.Join(s.dir, "fifo"), 0o600))
 	plant(t, os.WriteFile(filepath.Join(s.dir, "huge"), make([]byte, gluster.MaxFileSize+1), 0o600))
@@ -135,7 +147,7 @@ func testReadDir(t *testing.T, s suite) {
 		t.Errorf("empty directory: %v, %v", list, err)
 	}
 	want := []gluster.Entry{{Name: "a"}, {Name: "b", Dir: true}, {Name: "c"}}
-	must(t, s.Create(s.ctx, "d/a", nil))
+	s.create(t, "d/a", nil)
 	must(t, s.Mkdir(s.ctx, "d/b", 0o755))
 	plant(t, os.Symlink("b", filepath.Join(s.dir, "d/c")))
 	for i := range 400 { // more than one getdents(2) buffer of Go
@@ -159,19 +171,23 @@ func testReadDir(t *testing.T, s suite) {
 }
 
 func testRename(t *testing.T, s suite) {
-	must(t, s.Create(s.ctx, "old", []byte("new content")))
-	must(t, s.Create(s.ctx, "target", []byte("old content")))
+	number, err := s.Create(s.ctx, "old", []byte("new content"))
+	must(t, err)
+	s.create(t, "target", []byte("old content"))
 	must(t, s.Rename(s.ctx, "old", "target"))
 	if got, err := s.ReadFile(s.ctx, "target"); err != nil || string(got) != "new content" {
 		t.Errorf("after the rename: %q, %v", got, err)
 	}
-	_, err := s.Lstat(s.ctx, "old")
+	if info, err := s.Lstat(s.ctx, "target"); err != nil || info.Inode != number {
+		t.Errorf("inode %d renamed is %d, %v", number, info.Inode, err)
+	}
+	_, err = s.Lstat(s.ctx, "old")
 	wantIs(t, "the old name", err, fs.ErrNotExist)
 	wantIs(t, "rename of nothing", s.Rename(s.ctx, "old", "other"), fs.ErrNotExist)
 
 	must(t, s.Mkdir(s.ctx, "d", 0o755))
 	must(t, s.Mkdir(s.ctx, "to", 0o755))
-	must(t, s.Create(s.ctx, "d/f", []byte("x")))
+	s.create(t, "d/f", []byte("x"))
 	before, err := s.Lstat(s.ctx, "d")
 	must(t, err)
 	must(t, s.Rename(s.ctx, "d", "to/d"))
@@ -188,16 +204,16 @@ func testRename(t *testing.T, s suite) {
 		t.Errorf("inode %d moved is %d, and made anew %d, %v", before.Inode, moved.Inode, anew.Inode, err)
 	}
 	must(t, s.Mkdir(s.ctx, "full", 0o755))
-	must(t, s.Create(s.ctx, "full/f", nil))
+	s.create(t, "full/f", nil)
 	if err := s.Rename(s.ctx, "to/d", "full"); err == nil {
 		t.Error("a rename replaced a directory with a file in it")
 	}
 }
 
 func testRemove(t *testing.T, s suite) {
-	must(t, s.Create(s.ctx, "f", nil))
+	s.create(t, "f", nil)
 	must(t, s.Mkdir(s.ctx, "d", 0o755))
-	must(t, s.Create(s.ctx, "d/f", nil))
+	s.create(t, "d/f", nil)
 	plant(t, os.Symlink("d", filepath.Join(s.dir, "link")))
 	if err := s.Remove(s.ctx, "d"); err == nil {
 		t.Error("a directory with a file in it was removed")
@@ -259,7 +275,7 @@ func testInside(t *testing.T, s suite) {
 		if got, err := s.ReadFile(s.ctx, name); err == nil {
 			t.Errorf("read %q from %s", got, name)
 		}
-		if err := s.Create(s.ctx, name+"2", nil); err == nil {
+		if _, err := s.Create(s.ctx, name+"2", nil); err == nil {
 			t.Errorf("created %s", name+"2")
 		}
 		if err := s.Remove(s.ctx, name); err == nil {
@@ -276,7 +292,7 @@ func testInside(t *testing.T, s suite) {
 
 func testRemoveTree(t *testing.T, s suite) {
 	must(t, s.Mkdir(s.ctx, "tree", 0o755))
-	must(t, s.Create(s.ctx, "tree2", nil))
+	s.create(t, "tree2", nil)
 	made := 1
 	for i := range 5 {
 		dir := filepath.Join(s.dir, "tree", fmt.Sprintf("d%d", i), "e")
@@ -316,7 +332,7 @@ func testRemoveTreeSymlinks(t *testing.T, s suite) {
 	outside := t.TempDir()
 	plant(t, os.WriteFile(filepath.Join(outside, "keep"), nil, 0o600))
 	must(t, s.Mkdir(s.ctx, "neighbour", 0o755))
-	must(t, s.Create(s.ctx, "neighbour/keep", nil))
+	s.create(t, "neighbour/keep", nil)
 	must(t, s.Mkdir(s.ctx, "tree", 0o755))
 	for i, target := range []string{outside, "/etc", "../neighbour", "..", "."} {
 		plant(t, os.Symlink(target, filepath.Join(s.dir, "tree", fmt.Sprint(i))))
@@ -374,7 +390,7 @@ func mkdirBelow(dir *os.File) (*os.File, error) {
 func testRemoveTreeChanging(t *testing.T, s suite) {
 	must(t, s.Mkdir(s.ctx, "neighbour", 0o755))
 	for i := range 50 {
-		must(t, s.Create(s.ctx, fmt.Sprintf("neighbour/%d", i), nil))
+		s.create(t, fmt.Sprintf("neighbour/%d", i), nil)
 	}
 	for round := range 4 {
 		tree := filepath.Join(s.dir, "tree")

@@ -181,22 +181,23 @@ func namePointer(name string) (cString, error) {
 }
 
 // Create makes a file in this directory, which must not exist, and opens it for
-// writing: glfs_h_creat_open with O_EXCL. EEXIST: the name is there. ENOSPC,
+// writing: glfs_h_creat_open with O_EXCL. It returns a new File, and its
+// attributes. EEXIST: the name is there. ENOSPC,
 // EDQUOT: no room.
-func (o *Object) Create(name string, mode uint32) (*File, error) {
+func (o *Object) Create(name string, mode uint32) (*File, Stat, error) {
 	path, err := namePointer(name)
 	if err != nil {
-		return nil, err
+		return nil, Stat{}, err
 	}
 	defer path.release()
 	stat, fd := new(Stat), new(uintptr)
 	object, err := o.volume.create(o.volume.creatOpen, o.volume.glfs, o.pointer, path.pointer(),
 		syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY, uintptr(mode), uintptr(unsafe.Pointer(stat)), uintptr(unsafe.Pointer(fd)))
 	if err != nil {
-		return nil, err
+		return nil, Stat{}, err
 	}
 	_, _ = o.volume.call(o.volume.hClose, object) // the file is held by its descriptor
-	return &File{volume: o.volume, fd: *fd}, nil
+	return &File{volume: o.volume, fd: *fd}, *stat, nil
 }
 
 // Unlink removes a name of this directory, also that of an empty directory:
