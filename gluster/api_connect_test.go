@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -135,6 +136,48 @@ func TestAPIServerGoes(t *testing.T) {
 		_, err := api.ReadDir(t.Context(), "d")
 		return err == nil && api.Failing() == 0
 	})
+}
+
+// TestAPIVolumeChanges sets an option and adds a brick: libgfapi then goes on with
+// other translators, and handles that are kept go on with them.
+func TestAPIVolumeChanges(t *testing.T) {
+	gv := testnode.NewGlusterVolume(t, 1, "")
+	address, err := gluster.ParseAddress(gv.Address())
+	must(t, err)
+	api, err := gluster.NewAPI(address, filepath.Join(t.TempDir(), "log"), "d")
+	must(t, err)
+	must(t, api.Connect(t.Context()))
+	must(t, api.Mkdir(t.Context(), "d", 0o755))
+	made := 0
+	work := func() {
+		t.Helper()
+		for range 20 {
+			made++
+			name := fmt.Sprint("d/", made)
+			_, err := api.Create(t.Context(), name+".tmp", []byte(name))
+			must(t, err)
+			must(t, api.Rename(t.Context(), name+".tmp", name))
+			if got, err := api.ReadFile(t.Context(), name); err != nil || string(got) != name {
+				t.Fatalf("%s: %q, %v", name, got, err)
+			}
+		}
+		if list, err := api.ReadDir(t.Context(), "d"); err != nil || len(list) != made {
+			t.Fatalf("%d names, %v; want %d", len(list), err, made)
+		}
+	}
+	work()
+	testnode.RunGluster(t, "volume", "set", gv.Name, "performance.write-behind", "off")
+	work()
+	added := gv.Bricks[0] + "-added"
+	testnode.RunGluster(t, "volume", "add-brick", gv.Name, testnode.Address+":"+added, "force")
+	testnode.Eventually(t, "new directories are on the new brick too", func() bool {
+		work() // through the change, whenever it comes
+		name := fmt.Sprint("new", made)
+		must(t, api.Mkdir(t.Context(), name, 0o755))
+		_, err := os.Stat(filepath.Join(added, name))
+		return err == nil
+	})
+	work()
 }
 
 // TestAPIMadeAnew deletes the Gluster volume and makes another of the same

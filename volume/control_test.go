@@ -35,8 +35,7 @@ func TestConnectionStays(t *testing.T) {
 	address := parseAddress(t, gv.Address())
 	gv.Stop()
 	_, err := cs.open(t.Context(), address)
-	var startErr *client.StartError
-	if !errors.As(err, &startErr) {
+	if _, failed := errors.AsType[*client.StartError](err); !failed {
 		t.Fatalf("error %v", err)
 	}
 	api := cs.byStore[address.String()].api
