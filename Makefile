@@ -92,6 +92,7 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	$(GO) test -race -short -count=1 ./...
 	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
+	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
 	$(MAKE) --no-print-directory bench
 
 .PHONY: bench

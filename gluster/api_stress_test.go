@@ -1,5 +1,3 @@
-//go:build race
-
 package gluster_test
 
 import (
@@ -18,22 +16,25 @@ import (
 	"github.com/glustervol/glustervol/hack/testnode"
 )
 
-// stressTime is how long TestAPIStress runs.
-const stressTime = time.Minute
-
-// TestAPIStress runs mixed operations in 64 goroutines while signals arrive,
-// and looks at the memory before and after.
+// TestAPIStress runs mixed operations in 64 goroutines while signals arrive, for a
+// minute with the race detector. Without it, it is shorter, and looks at the
+// memory before and after: the detector itself keeps some 750 bytes for each
+// operation, no matter whether that goes over libgfapi or to a directory.
 func TestAPIStress(t *testing.T) {
+	duration := 15 * time.Second
+	if raceDetector {
+		duration = time.Minute
+	}
 	gv := testnode.NewGlusterVolume(t, 1, "")
 	api := openAPI(t, gv.Address())
 	stop := rainSignals(t)
-	stress(t, api, 2*time.Second) // fills the caches
+	stress(t, api, 5*time.Second) // fills the caches
 	before := residentSize(t)
-	operations := stress(t, api, stressTime)
+	operations := stress(t, api, duration)
 	after := residentSize(t)
 	stop()
-	t.Logf("%d operations in %s; resident memory %d MB before, %d MB after", operations, stressTime, before>>20, after>>20)
-	if after > before+before/2+32<<20 {
+	t.Logf("%d operations in %s; resident memory %d MB before, %d MB after", operations, duration, before>>20, after>>20)
+	if after > before+16<<20 && !raceDetector {
 		t.Errorf("memory has grown from %d to %d bytes", before, after)
 	}
 }
