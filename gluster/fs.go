@@ -44,8 +44,9 @@ type FS interface {
 	ReadDir(ctx context.Context, name string) ([]Entry, error)
 	// Lstat looks a name up and does not follow a symlink.
 	Lstat(ctx context.Context, name string) (Info, error)
-	// Rename moves a file or directory atomically. It replaces a file, and an
-	// empty directory, of the new name.
+	// Rename moves a file or directory atomically. It replaces a file of the new
+	// name; an empty directory it replaces or refuses with fs.ErrExist, and one
+	// that is not empty it refuses.
 	Rename(ctx context.Context, oldName, newName string) error
 	// Remove removes a file, a symlink or an empty directory.
 	Remove(ctx context.Context, name string) error

@@ -21,6 +21,8 @@ type AdminManager interface {
 	Trash(ctx context.Context) ([]volume.Trashed, error)
 	Restore(ctx context.Context, which, newName string) (string, error)
 	EmptyTrash(ctx context.Context, which []string, report func(volume.Progress)) error
+	Nodes(ctx context.Context) ([]volume.NodeInfo, error)
+	Forget(ctx context.Context, node string) error
 }
 
 // Admin serves the command line: JSON over HTTP on a socket that is root's.
@@ -45,6 +47,8 @@ func NewAdmin(manager AdminManager, info func() Info, log *slog.Logger) *Admin {
 	mux.HandleFunc("GET /v1/trash", a.answer(a.trash))
 	mux.HandleFunc("POST /v1/trash/restore", a.answer(a.restore))
 	mux.HandleFunc("POST /v1/trash/empty", a.emptyTrash)
+	mux.HandleFunc("GET /v1/nodes", a.answer(a.nodes))
+	mux.HandleFunc("DELETE /v1/nodes/{name}", a.answer(a.forget))
 	a.server = newServer(mux, log)
 	return a
 }
@@ -198,6 +202,25 @@ func (a *Admin) restore(r *http.Request) (any, error) {
 	}
 	name, err := a.manager.Restore(r.Context(), request.Which, request.As)
 	return restoreAnswer{Name: name}, err
+}
+
+// nodesAnswer lists nodes. Error tells of stores that could not be asked.
+type nodesAnswer struct {
+	Nodes []volume.NodeInfo `json:"nodes"`
+	Error string            `json:"error,omitempty"`
+}
+
+func (a *Admin) nodes(r *http.Request) (any, error) {
+	nodes, err := a.manager.Nodes(r.Context())
+	answer := nodesAnswer{Nodes: nodes}
+	if err != nil {
+		answer.Error = err.Error()
+	}
+	return answer, nil
+}
+
+func (a *Admin) forget(r *http.Request) (any, error) {
+	return struct{}{}, a.manager.Forget(r.Context(), r.PathValue("name"))
 }
 
 // emptyRequest asks for a purge of some entries, or of all.

@@ -118,6 +118,25 @@ func (c *AdminClient) EmptyTrash(ctx context.Context, which []string, report fun
 	}
 }
 
+// Nodes lists the nodes of all stores. The error may tell of a part that could
+// not be asked.
+func (c *AdminClient) Nodes(ctx context.Context) ([]volume.NodeInfo, error) {
+	var answer nodesAnswer
+	err := c.call(ctx, http.MethodGet, "/v1/nodes", nil, &answer)
+	if answer.Error != "" {
+		err = errors.New(answer.Error)
+	}
+	return answer.Nodes, err
+}
+
+// Forget has a node that is gone for good not count any more.
+func (c *AdminClient) Forget(ctx context.Context, node string) error {
+	if err := volume.CheckName(node); err != nil {
+		return err
+	}
+	return c.call(ctx, http.MethodDelete, "/v1/nodes/"+node, nil, nil)
+}
+
 // callOn is call about a volume. What is no name may be another path.
 func (c *AdminClient) callOn(ctx context.Context, method, name, rest string, answer any) error {
 	if err := volume.CheckName(name); err != nil {

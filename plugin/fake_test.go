@@ -28,6 +28,8 @@ type fakeManager struct {
 	trash      func(ctx context.Context) ([]volume.Trashed, error)
 	restore    func(ctx context.Context, which, newName string) (string, error)
 	emptyTrash func(ctx context.Context, which []string, report func(volume.Progress)) error
+	nodes      func(ctx context.Context) ([]volume.NodeInfo, error)
+	forget     func(ctx context.Context, node string) error
 }
 
 var (
@@ -70,6 +72,10 @@ func (f *fakeManager) Restore(ctx context.Context, which, newName string) (strin
 func (f *fakeManager) EmptyTrash(ctx context.Context, which []string, report func(volume.Progress)) error {
 	return f.emptyTrash(ctx, which, report)
 }
+
+func (f *fakeManager) Nodes(ctx context.Context) ([]volume.NodeInfo, error) { return f.nodes(ctx) }
+
+func (f *fakeManager) Forget(ctx context.Context, node string) error { return f.forget(ctx, node) }
 
 // webVolume is the volume web, mounted.
 func webVolume() volume.Volume {

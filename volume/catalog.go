@@ -20,7 +20,7 @@ import (
 //	.glustervol/format.json                how to read the rest
 //	.glustervol/volumes/NAME.json          a definition: while it is here, the volume exists
 //	.glustervol/volumes/.NAME.json.claim   a creation or restoration under way; renamed, it is the definition
-//	.glustervol/tombstones/ENTRY.json      a removal under way; renamed, it is the record in the trash
+//	.glustervol/tombstones/ENTRY.N.json    node N's removal under way; renamed, it is the record in the trash
 //	.glustervol/trash/ENTRY.json           a removed volume, and
 //	.glustervol/trash/ENTRY/               its data
 //	.glustervol/trash/ENTRY.ID.restoring   the same record, while it is restored as the volume ID
@@ -28,7 +28,8 @@ import (
 //
 // Every step from one state to the next is one rename. A claim hashes like the
 // definition that it becomes (cluster.rsync-hash-regex), so that its rename
-// stays on one set of bricks.
+// stays on one set of bricks. members.go has what nodes say of themselves, and
+// references.go how they keep one from removing what another uses.
 const (
 	dataDir       = "volumes"
 	controlDir    = ".glustervol"
@@ -44,13 +45,15 @@ const (
 )
 
 // controlDirs are the directories that every store has.
-var controlDirs = []string{dataDir, controlDir, definitionDir, tombstoneDir, trashDir}
+var controlDirs = []string{dataDir, controlDir, definitionDir, tombstoneDir, trashDir, nodesDir}
 
 func definitionFile(name string) string { return path.Join(definitionDir, name+recordSuffix) }
 func claimFile(name string) string      { return path.Join(definitionDir, "."+name+claimSuffix) }
-func tombstoneFile(entry string) string { return path.Join(tombstoneDir, entry+recordSuffix) }
-func trashFile(entry string) string     { return path.Join(trashDir, entry+recordSuffix) }
-func trashData(entry string) string     { return path.Join(trashDir, entry) }
+func tombstoneFile(entry string, number int) string {
+	return path.Join(tombstoneDir, fmt.Sprintf("%s.%d%s", entry, number, recordSuffix))
+}
+func trashFile(entry string) string { return path.Join(trashDir, entry+recordSuffix) }
+func trashData(entry string) string { return path.Join(trashDir, entry) }
 
 // formatVersion is the layout above. A store with a larger one is refused.
 const formatVersion = 1
@@ -78,19 +81,43 @@ func (e existsError) Error() string { return fmt.Sprintf("volume %s exists", e.N
 type catalog struct {
 	fs   gluster.FS
 	node Node
-	// patience is how long something left under way by another node has to be
-	// unchanged before it is taken for left behind.
-	patience time.Duration
+	// members are the nodes of the store, references what this one has published.
+	members    *members
+	references references
+	// pulse is what this node hears of others.
+	pulse *pulse
+	// patience and tombstonePatience are settlePatience and tombstonePatience,
+	// but for tests.
+	patience, tombstonePatience time.Duration
 	// seen has when a leftover was first seen, by the monotonic clock.
 	mu   sync.Mutex
 	seen map[string]time.Time
 }
 
-// settlePatience is longer than any operation that a request can wait for.
-const settlePatience = 3 * time.Minute
+const (
+	// settlePatience is for how long another node's operation has to stand still
+	// until it is taken for dead. What that node had asked of the bricks in
+	// operationTime may reach them 42 s later (network.ping-timeout), and has to be
+	// over by then: directories of volumes are moved by name, and the name may be
+	// another's meanwhile.
+	settlePatience = 90 * time.Second
+	// operationTime is how long an operation may take before it stops by itself.
+	operationTime = 20 * time.Second
+	// tombstonePatience is settlePatience for a removal that is not committed. To
+	// take that back is safe at any time: its node alone has a file of that name.
+	tombstonePatience = 10 * time.Second
+)
+
+// errLate says that an operation has taken so long that another node may have
+// settled it.
+var errLate = fmt.Errorf("it took longer than %s; what is half done is settled within 2 min", operationTime)
 
 func newCatalog(store gluster.FS, node Node) *catalog {
-	return &catalog{fs: store, node: node, patience: settlePatience, seen: map[string]time.Time{}}
+	return &catalog{
+		fs: store, node: node, members: newMembers(store, node.ID), references: references{published: map[string]reference{}},
+		pulse:    newPulse(node.Session),
+		patience: settlePatience, tombstonePatience: tombstonePatience, seen: map[string]time.Time{},
+	}
 }
 
 // open reads the store's format, and makes an empty store of a directory that
@@ -190,28 +217,6 @@ func (c *catalog) read(ctx context.Context, name string) (Definition, error) {
 	return r.Definition, nil
 }
 
-// readForUse is read for who is about to use the data: a volume that is being
-// removed is not for use.
-func (c *catalog) readForUse(ctx context.Context, name string) (Definition, error) {
-	r, err := c.readRecord(ctx, definitionFile(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Definition{}, ErrNotFound
-	}
-	if err != nil {
-		return Definition{}, err
-	}
-	// The tombstone first: what is no tombstone any more is a record in the
-	// trash by now, and read looks for that.
-	removing, err := c.exists(ctx, tombstoneFile(r.entry()))
-	if err != nil {
-		return Definition{}, err
-	}
-	if removing {
-		return r.Definition, errRemoving
-	}
-	return c.read(ctx, name)
-}
-
 func (c *catalog) exists(ctx context.Context, name string) (bool, error) {
 	_, err := c.fs.Lstat(ctx, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -233,7 +238,7 @@ func (c *catalog) writeRecord(ctx context.Context, file string, r record) (inode
 // directory, and turn the claim into the definition, which it returns. Errors
 // match existsError, errClaimed, ErrDamaged.
 func (c *catalog) create(ctx context.Context, def Definition, adopt bool) (Definition, error) {
-	r := record{Definition: def, By: c.node, Adopt: adopt}
+	r := record{Definition: def, By: c.node, Adopt: adopt, begun: sinceBoot()}
 	var err error
 	if r.inode, err = c.claim(ctx, r); err != nil {
 		return Definition{}, err
@@ -291,6 +296,9 @@ func (c *catalog) dropClaim(ctx context.Context, r record, err error) error {
 // makeDir makes the volume's directory with owner and mode. made tells that it
 // was not there before, and may be now even if making it failed.
 func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bool, err error) {
+	if err := r.late(); err != nil {
+		return false, err
+	}
 	if err := c.makeParents(ctx, r.Definition); err != nil {
 		return false, fmt.Errorf("make the volume's directory: %w", err)
 	}
@@ -410,11 +418,48 @@ func (c *catalog) unchanged(ctx context.Context, def Definition) bool {
 // error refuses the removal.
 func (c *catalog) remove(ctx context.Context, def Definition, keepData bool, inUse func(context.Context) error) error {
 	keepData = keepData || !def.ownDir() || def.Options.OnRemove == Retain
-	r := record{Definition: def, By: c.node, Removed: new(time.Now().UTC()), KeepData: keepData}
-	file := tombstoneFile(r.entry())
-	_, err := c.writeRecord(ctx, file, r)
-	if errors.Is(err, fs.ErrExist) {
+	r := record{Definition: def, By: c.node, Removed: new(time.Now().UTC()), KeepData: keepData, begun: sinceBoot()}
+	number, err := c.members.join(ctx)
+	if err != nil {
+		return err
+	}
+	file := tombstoneFile(r.entry(), number)
+	_, err = c.writeRecord(ctx, file, r)
+	if errors.Is(err, fs.ErrExist) { // an earlier session of this node has left it
 		return errRemoving
+	}
+	if err == nil {
+		err = c.lookRemoved(ctx, def, number, inUse)
+	}
+	if err != nil {
+		return c.dropTombstone(ctx, file, err)
+	}
+	if err := c.fs.Rename(ctx, file, trashFile(r.entry())); err != nil && !c.committed(ctx, r, err) {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("another node has taken it back, since it stood still for %s; try again (%w)", tombstonePatience, err)
+		}
+		return c.dropTombstone(ctx, file, fmt.Errorf("commit the removal: %w", err))
+	}
+	return c.finishRemoval(ctx, r)
+}
+
+// committed tells whether a removal whose commit has failed is committed all the
+// same: the answer may have been lost. A record of another's is not enough, for
+// who has made that goes on with it.
+func (c *catalog) committed(ctx context.Context, r record, err error) bool {
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	there, readErr := c.readRecord(ctx, trashFile(r.entry()))
+	return readErr == nil && there.By == r.By
+}
+
+// lookRemoved is what comes behind the tombstone of the node with that number.
+func (c *catalog) lookRemoved(ctx context.Context, def Definition, number int, inUse func(context.Context) error) error {
+	// Two who remove would finish it both, one of them too late.
+	removing, err := c.tombstones(ctx, def, number)
+	if err == nil && removing {
+		err = errRemoving
 	}
 	if err == nil {
 		err = c.defines(ctx, def)
@@ -423,26 +468,28 @@ func (c *catalog) remove(ctx context.Context, def Definition, keepData bool, inU
 		err = inUse(ctx)
 	}
 	if err != nil {
-		return c.dropTombstone(ctx, r, err)
+		return err
 	}
-	if err := c.fs.Rename(ctx, file, trashFile(r.entry())); err != nil {
-		committed, lookErr := c.exists(ctx, trashFile(r.entry()))
-		if lookErr != nil || !committed {
-			return c.dropTombstone(ctx, r, fmt.Errorf("commit the removal: %w", err))
-		}
+	holders, err := c.holders(ctx, def, number)
+	if err == nil && len(holders) > 0 {
+		err = &InUseError{Volume: def.Name, Holders: holders}
 	}
-	return c.finishRemoval(ctx, r)
+	return err
 }
 
 // defines tells whether the volume is still the one that def says, with
-// ErrNotFound if not.
+// ErrNotFound if not. The trash comes first: a definition goes before the record
+// in the trash does, so that what is in neither has not just been restored.
 func (c *catalog) defines(ctx context.Context, def Definition) error {
-	if c.unchanged(ctx, def) {
-		removed, err := c.exists(ctx, trashFile(def.entry()))
-		if removed {
-			err = ErrNotFound
-		}
+	removed, err := c.exists(ctx, trashFile(def.entry()))
+	if err != nil {
 		return err
+	}
+	if removed {
+		return ErrNotFound
+	}
+	if c.unchanged(ctx, def) {
+		return nil
 	}
 	existing, err := c.read(ctx, def.Name)
 	if err == nil && existing.ID != def.ID {
@@ -453,12 +500,10 @@ func (c *catalog) defines(ctx context.Context, def Definition) error {
 
 // dropTombstone takes back a removal that is not committed and returns the
 // reason, err. A tombstone that it cannot take back is settled later.
-func (c *catalog) dropTombstone(ctx context.Context, r record, err error) error {
+func (c *catalog) dropTombstone(ctx context.Context, file string, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
-	if mine, readErr := c.readRecord(ctx, tombstoneFile(r.entry())); readErr == nil && mine.By == r.By {
-		_ = c.fs.Remove(ctx, tombstoneFile(r.entry()))
-	}
+	_ = c.removeIfThere(ctx, file)
 	return err
 }
 
@@ -467,10 +512,16 @@ func (c *catalog) dropTombstone(ctx context.Context, r record, err error) error 
 // have been done before.
 func (c *catalog) finishRemoval(ctx context.Context, r record) error {
 	if !r.KeepData {
+		if err := r.late(); err != nil {
+			return err
+		}
 		err := c.fs.Rename(ctx, r.Dir(), trashData(r.entry()))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("move the data of %s to the trash: %w", r.Name, err)
 		}
+	}
+	if err := r.late(); err != nil { // the name may be another's
+		return err
 	}
 	if err := c.removeIfThere(ctx, definitionFile(r.Name)); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ func (c *catalog) whileUnderWay(ctx context.Context, name string, operation func
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause):
+		case <-time.After(pause/2 + rand.N(pause/2)): // two that make way for each other do not meet again
 		}
 	}
 }
@@ -88,7 +89,10 @@ func leftoverOf(dir, file string) (name string, ok bool) {
 		return name, ok && CheckName(name) == nil
 	}
 	entry, found := strings.CutSuffix(file, recordSuffix)
-	if !found {
+	switch {
+	case dir == tombstoneDir: // ENTRY.N
+		entry = entry[:max(strings.LastIndexByte(entry, '.'), 0)]
+	case !found:
 		entry, _ = parseRestoring(file)
 	}
 	name, err := parseEntry(entry)
@@ -135,6 +139,9 @@ func (c *catalog) abandoned(file string, r record) bool {
 		return true // nobody in this process works on it: the caller holds the name
 	}
 	patience := c.patience
+	if path.Dir(file) == tombstoneDir {
+		patience = min(patience, c.tombstonePatience)
+	}
 	if r.ID == "" {
 		patience = min(patience, tornPatience)
 	}
@@ -165,6 +172,7 @@ func (c *catalog) settleClaim(ctx context.Context, file string) error {
 	if err != nil || !c.abandoned(file, r) {
 		return err
 	}
+	r.begun = sinceBoot()
 	existing, err := c.read(ctx, r.Name)
 	if err == nil || existing.ID != "" { // the name was taken before the claim
 		return c.removeIfThere(ctx, file)
@@ -255,6 +263,7 @@ func (c *catalog) settleTrashed(ctx context.Context, file string) error {
 	if !defined {
 		return c.removeIfThere(ctx, file)
 	}
+	r.begun = sinceBoot()
 	return c.finishRemoval(ctx, r)
 }
 

@@ -305,7 +305,11 @@ func checkCreated(ctx context.Context, c *catalog, done bool, mode fs.FileMode, 
 
 // checkVolume wants the volume web with its files, and nothing in the trash.
 func checkVolume(ctx context.Context, c *catalog) error {
-	if _, err := c.readForUse(ctx, "web"); err != nil {
+	def, err := c.read(ctx, "web")
+	if err == nil {
+		err = errors.Join(c.refer(ctx, def), c.unrefer(ctx, def.ID))
+	}
+	if err != nil {
 		return fmt.Errorf("the volume: %w", err)
 	}
 	if !hasFiles(ctx, c.fs, "volumes/web") {

@@ -91,9 +91,12 @@ func (c *catalog) restore(ctx context.Context, entry, name string) (Definition, 
 	if err != nil {
 		return Definition{}, err
 	}
+	if err := c.checkFinished(ctx, old); err != nil {
+		return Definition{}, err
+	}
 	def := old.Definition
 	def.Name, def.ID = name, NewID()
-	r := record{Definition: def, By: c.node, Restores: entry}
+	r := record{Definition: def, By: c.node, Restores: entry, begun: sinceBoot()}
 	if r.inode, err = c.claim(ctx, r); err != nil {
 		return Definition{}, err
 	}
@@ -109,6 +112,19 @@ func (c *catalog) restore(ctx context.Context, entry, name string) (Definition, 
 		}
 	}
 	return r.Definition, c.finishRestore(ctx, r)
+}
+
+// checkFinished wants a removal that is committed to be through, with errRemoving
+// if not: who works on it must not find its record gone.
+func (c *catalog) checkFinished(ctx context.Context, r record) error {
+	existing, err := c.readRecord(ctx, definitionFile(r.Name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && existing.ID == r.ID:
+		return errRemoving
+	}
+	return err
 }
 
 // restoringFile marks that the restoration r has taken its entry.
@@ -137,6 +153,9 @@ func (c *catalog) checkFree(ctx context.Context, r record) error {
 // finishRestore does what is left once the entry is taken. The data may have
 // been moved before.
 func (c *catalog) finishRestore(ctx context.Context, r record) error {
+	if err := r.late(); err != nil {
+		return err
+	}
 	err := c.fs.Rename(ctx, trashData(r.Restores), r.Dir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("move the data of %s out of the trash: %w", r.Name, err)
@@ -155,7 +174,13 @@ func (c *catalog) purge(ctx context.Context, entry string, removed func(n int)) 
 		return err
 	}
 	mark := trashData(entry) + purgingSuffix
-	err := c.fs.Rename(ctx, trashFile(entry), mark)
+	r, err := c.readRecord(ctx, trashFile(entry))
+	if err == nil {
+		err = c.checkFinished(ctx, r)
+	}
+	if err == nil {
+		err = c.fs.Rename(ctx, trashFile(entry), mark)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if marked, lookErr := c.exists(ctx, mark); !marked {
 			return errors.Join(lookErr, fmt.Errorf("%q: %w", entry, ErrNotInTrash))

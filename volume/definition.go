@@ -52,6 +52,17 @@ type record struct {
 
 	// made tells that the creation under way has made the directory.
 	made bool
+	// begun is when this process began with the operation, in nanoseconds since
+	// the boot; 0 for one that has no end.
+	begun int64
+}
+
+// late tells an operation that has to stop.
+func (r record) late() error {
+	if r.begun != 0 && sinceBoot()-r.begun > operationTime.Nanoseconds() {
+		return errLate
+	}
+	return nil
 }
 
 // idLength is the number of hex digits of an ID.

@@ -228,6 +228,14 @@ func mustCreate(t *testing.T, c *catalog, def Definition, adopt bool) Definition
 	return def
 }
 
+// ownTombstone is the tombstone of a catalog's own node.
+func ownTombstone(t *testing.T, c *catalog, entry string) string {
+	t.Helper()
+	number, err := c.members.join(t.Context())
+	must(t, err)
+	return tombstoneFile(entry, number)
+}
+
 // mustWrite writes a file of the catalog.
 func mustWrite(t *testing.T, c *catalog, file string, r record) {
 	t.Helper()

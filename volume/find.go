@@ -130,7 +130,9 @@ func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, erro
 	}
 	var def Definition
 	err = cat.whileUnderWay(ctx, name, func() (err error) {
-		def, err = cat.readForUse(ctx, name)
+		if def, err = cat.read(ctx, name); err == nil {
+			err = cat.refer(ctx, def)
+		}
 		return err
 	})
 	if err == nil {

@@ -298,10 +298,19 @@ type InUseError struct {
 	Volume string
 	// Users are the mount ids on this node.
 	Users []string
+	// Holders are the other nodes that use it.
+	Holders []Holder
 }
 
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("volume %s is in use on this node by %s; stop and remove what uses it first", e.Volume, strings.Join(e.Users, ", "))
+	var by []string
+	if len(e.Users) > 0 {
+		by = append(by, "on this node by "+strings.Join(e.Users, ", "))
+	}
+	for _, h := range e.Holders {
+		by = append(by, "on "+h.String())
+	}
+	return fmt.Sprintf("volume %s is in use %s; stop and remove what uses it first", e.Volume, strings.Join(by, ", and "))
 }
 
 // Remove removes a volume that nobody uses; its data goes where on-remove says,

@@ -43,9 +43,17 @@ func (m *Manager) Close() error {
 func (m *Manager) keepFresh(ctx context.Context, s *store) {
 	refreshing := trouble{log: s.log, begins: "store cannot be served", ends: "store is served again"}
 	settling := trouble{log: s.log, begins: "what a crash has left cannot be settled", ends: "what a crash has left is settled"}
-	var settled time.Time
+	referring := trouble{log: s.log, begins: "other nodes cannot be told what this one uses", ends: "other nodes know again what this one uses"}
+	var settled, beaten time.Time
 	for {
 		refreshing.tell(ctx, m.inBackground(ctx, s.refresh))
+		if s.lastTrouble() == nil {
+			referring.tell(ctx, m.inBackground(ctx, func(ctx context.Context) error { return m.reconcile(ctx, s) }))
+		}
+		if s.lastTrouble() == nil && time.Since(beaten) >= beatPause {
+			s.beat(ctx)
+			beaten = time.Now()
+		}
 		if s.lastTrouble() == nil && time.Since(settled) >= settlePause {
 			settling.tell(ctx, m.inBackground(ctx, func(ctx context.Context) error { return m.settle(ctx, s) }))
 			settled = time.Now()
@@ -82,6 +90,22 @@ func (m *Manager) inBackground(ctx context.Context, fn func(context.Context) err
 	ctx, cancel := context.WithTimeout(ctx, backgroundTime)
 	defer cancel()
 	return fn(ctx)
+}
+
+// beat tells other nodes that this one is alive. In a clash of two, one goes.
+func (s *store) beat(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, backgroundTime)
+	defer cancel()
+	cat, err := s.connect(ctx)
+	if err == nil {
+		err = cat.beat(ctx)
+	}
+	if clash, found := errors.AsType[*ClashError](err); found {
+		s.refuse(clash)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("other nodes cannot be told that this one is alive", "err", err)
+	}
 }
 
 func (m *Manager) settle(ctx context.Context, s *store) error {

@@ -458,6 +458,10 @@ func TestMountOfAnother(t *testing.T) {
 	_, err := m.Mount(t.Context(), "web", "a")
 	must(t, err)
 	other := newNode(t, "node-b", d).start(t)
+	if err := other.Remove(t.Context(), "web", "", false); err == nil {
+		t.Fatal("another node has removed a volume in use")
+	}
+	must(t, other.stores[0].catalog.members.forget(t.Context(), 0))
 	must(t, other.Remove(t.Context(), "web", "", false))
 	_, err = m.Mount(t.Context(), "web", "b")
 	wantIs(t, err, ErrNotFound)

@@ -71,7 +71,7 @@ func FuzzCheckName(f *testing.F) {
 		// The longest file names that are made of it, and that none leads elsewhere.
 		entry := Definition{Name: name, ID: NewID()}.entry()
 		for _, file := range []string{
-			definitionFile(name), claimFile(name), tombstoneFile(entry), trashFile(entry),
+			definitionFile(name), claimFile(name), tombstoneFile(entry, 1000), trashFile(entry),
 			trashData(entry) + restoringSuffix, trashData(entry) + purgingSuffix, name + recordSuffix + ".damaged",
 		} {
 			if base := filepath.Base(file); !filepath.IsLocal(file) || len(base) > 255 || !strings.Contains(base, name) {

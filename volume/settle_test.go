@@ -106,7 +106,7 @@ func TestCreatedAndRemoved(t *testing.T) {
 
 // leave puts onto the store what operations of a node have under way. It
 // returns the files, with what settle makes of each.
-func leave(t *testing.T, d *disk, by Node) map[string]bool {
+func leave(t *testing.T, d *disk, by Node) (files map[string]bool, tombstone string) {
 	t.Helper()
 	c := d.catalog(t, by)
 	ctx := t.Context()
@@ -119,7 +119,8 @@ func leave(t *testing.T, d *disk, by Node) map[string]bool {
 
 	removing := definition("removing", nil)
 	mustCreate(t, c, removing, false)
-	write(tombstoneFile(removing.entry()), record{Definition: removing, Removed: new(time.Now())})
+	tombstone = ownTombstone(t, c, removing.entry())
+	write(tombstone, record{Definition: removing, Removed: new(time.Now())})
 
 	removed := definition("removed", nil)
 	mustCreate(t, c, removed, false)
@@ -135,24 +136,24 @@ func leave(t *testing.T, d *disk, by Node) map[string]bool {
 	write(claimFile("again"), claim)
 
 	return map[string]bool{ // is there before, and is not when it is settled
-		claimFile("claimed"):            true,
-		definitionFile("claimed"):       false,
-		tombstoneFile(removing.entry()): true,
-		definitionFile("removing"):      true,
-		definitionFile("removed"):       true,
-		trashData(removed.entry()):      false,
-		trashFile(kept.entry()):         true,
-		claimFile("again"):              true,
-		trashData(restored):             true,
-		restoringFile(claim):            true,
-		definitionFile("again"):         false,
-	}
+		claimFile("claimed"):       true,
+		definitionFile("claimed"):  false,
+		tombstone:                  true,
+		definitionFile("removing"): true,
+		definitionFile("removed"):  true,
+		trashData(removed.entry()): false,
+		trashFile(kept.entry()):    true,
+		claimFile("again"):         true,
+		trashData(restored):        true,
+		restoringFile(claim):       true,
+		definitionFile("again"):    false,
+	}, tombstone
 }
 
 // TestPatience: what another node has under way is left alone until it has not
 // changed for long; what this node's last driver had is settled at once.
 func TestPatience(t *testing.T) {
-	const patience = 3 * time.Minute
+	const patience = settlePatience
 	tests := []struct {
 		doc      string
 		by       Node
@@ -165,13 +166,16 @@ func TestPatience(t *testing.T) {
 		t.Run(tt.doc, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := newDisk(t)
-				files := leave(t, d, tt.by)
+				files, tombstone := leave(t, d, tt.by)
 				m := newNode(t, "node-a", d).start(t)
 				settle := func() { must(t, m.settle(t.Context(), m.stores[0])) }
 				if tt.patience > 0 {
 					settle()
+					time.Sleep(tombstonePatience)
+					settle() // what is not committed is taken back
+					delete(files, tombstone)
 					before := snapshot(t, d.dir)
-					for range 17 {
+					for range 7 {
 						time.Sleep(10 * time.Second)
 						settle()
 					}
@@ -269,14 +273,17 @@ func TestWaitForOtherNode(t *testing.T) {
 		call  func(context.Context, *Manager) error
 		want  error // once the other has ended
 		text  string
+		// deadline of a call that gives up, and the time in which the other ends:
+		// together less than it may stand still.
+		deadline, ends time.Duration
 	}{
-		{doc: "create, and the other creates", begin: creation(true), call: create, text: "another creation of this volume is under way"},
-		{doc: "create, and the other gives up", begin: creation(false), call: create, text: "another creation"},
-		{doc: "create, and the other's removal is committed", begin: removal(true), call: create, text: "a removal of this volume is under way"},
-		{doc: "remove, and the other removes", begin: removal(false), call: remove, want: ErrNotFound, text: "a removal"},
-		{doc: "remove, and the other is refused", begin: refusal, call: remove, text: "a removal"},
-		{doc: "mount, and the other removes", begin: removal(false), call: mountIt, want: ErrNotFound, text: "a removal"},
-		{doc: "mount, and the other is refused", begin: refusal, call: mountIt, text: "a removal"},
+		{doc: "create, and the other creates", begin: creation(true), call: create, text: "another creation of this volume is under way", deadline: 50 * time.Second, ends: 20 * time.Second},
+		{doc: "create, and the other gives up", begin: creation(false), call: create, text: "another creation", deadline: 50 * time.Second, ends: 20 * time.Second},
+		{doc: "create, and the other's removal is committed", begin: removal(true), call: create, text: "a removal of this volume is under way", deadline: 50 * time.Second, ends: 20 * time.Second},
+		{doc: "remove, and the other removes", begin: removal(false), call: remove, want: ErrNotFound, text: "a removal", deadline: 5 * time.Second, ends: 3 * time.Second},
+		{doc: "remove, and the other is refused", begin: refusal, call: remove, text: "a removal", deadline: 5 * time.Second, ends: 3 * time.Second},
+		{doc: "mount, and the other removes", begin: removal(false), call: mountIt, want: ErrNotFound, text: "a removal", deadline: 5 * time.Second, ends: 3 * time.Second},
+		{doc: "mount, and the other is refused", begin: refusal, call: mountIt, text: "a removal", deadline: 5 * time.Second, ends: 3 * time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.doc, func(t *testing.T) {
@@ -285,7 +292,7 @@ func TestWaitForOtherNode(t *testing.T) {
 				end := tt.begin(t, d.catalog(t, Node{ID: "node-b"}))
 				m := newNode(t, "node-a", d).start(t)
 
-				ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), tt.deadline)
 				defer cancel()
 				err := tt.call(ctx, m)
 				wantText(t, err, tt.text)
@@ -296,9 +303,9 @@ func TestWaitForOtherNode(t *testing.T) {
 
 				ended := make(chan error)
 				start := time.Now()
-				time.AfterFunc(20*time.Second, func() { ended <- end() })
+				time.AfterFunc(tt.ends, func() { ended <- end() })
 				wantIs(t, tt.call(t.Context(), m), tt.want)
-				if waited := time.Since(start); waited < 20*time.Second || waited > 20*time.Second+retryPause {
+				if waited := time.Since(start); waited < tt.ends || waited > tt.ends+retryPause {
 					t.Errorf("waited %s", waited)
 				}
 				must(t, <-ended)
@@ -329,9 +336,9 @@ func removal(committed bool) func(*testing.T, *catalog) func() error {
 	return func(t *testing.T, c *catalog) func() error {
 		r := record{Definition: definition("web", nil), By: c.node, Removed: new(time.Now())}
 		mustCreate(t, c, r.Definition, false)
-		mustWrite(t, c, tombstoneFile(r.entry()), r)
+		mustWrite(t, c, ownTombstone(t, c, r.entry()), r)
 		commit := func() error {
-			return c.fs.Rename(t.Context(), tombstoneFile(r.entry()), trashFile(r.entry()))
+			return c.fs.Rename(t.Context(), ownTombstone(t, c, r.entry()), trashFile(r.entry()))
 		}
 		if committed {
 			must(t, commit())
@@ -345,14 +352,14 @@ func removal(committed bool) func(*testing.T, *catalog) func() error {
 func refusal(t *testing.T, c *catalog) func() error {
 	r := record{Definition: definition("web", nil), By: c.node, Removed: new(time.Now())}
 	mustCreate(t, c, r.Definition, false)
-	mustWrite(t, c, tombstoneFile(r.entry()), r)
-	return func() error { return c.dropTombstone(t.Context(), r, nil) }
+	mustWrite(t, c, ownTombstone(t, c, r.entry()), r)
+	return func() error { return c.dropTombstone(t.Context(), ownTombstone(t, c, r.entry()), nil) }
 }
 
 // TestSettleLeavesOwnOperations: an operation of this process is no leftover.
 func TestSettleLeavesOwnOperations(t *testing.T) {
 	d := newDisk(t)
-	files := leave(t, d, Node{ID: "node-a", Session: "1"})
+	files, _ := leave(t, d, Node{ID: "node-a", Session: "1"})
 	m := newNode(t, "node-a", d).start(t)
 	for _, name := range []string{"claimed", "removing", "removed", "kept", "again", "restored"} {
 		unlock, err := m.names.lock(t.Context(), name)

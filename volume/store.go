@@ -29,6 +29,9 @@ type store struct {
 	// bootWait is Config.BootWait.
 	bootWait time.Duration
 
+	// pulse is what this node hears of others.
+	pulse *pulse
+
 	// toPurge is signalled when something is in the trash that has to be purged.
 	toPurge chan struct{}
 	// connecting is held while the control plane is opened; a channel, so that
@@ -40,6 +43,8 @@ type store struct {
 	catalog *catalog
 	// closed tells that the driver ends: nothing is opened any more.
 	closed bool
+	// refused is why the store is not served until the driver's next start, or nil.
+	refused error
 	// reached tells that the store answered at least once since the start.
 	reached bool
 	// trouble is why the last attempt to reach it failed, or nil.
@@ -48,6 +53,8 @@ type store struct {
 	// damaged has the names whose definition cannot be read, so that it is
 	// said once.
 	damaged map[string]bool
+	// lost has the ids of volumes in use here that were removed elsewhere.
+	lost map[string]bool
 	// limits are the quotas in bytes of volumes that have one.
 	limits map[string]uint64
 	// refreshes counts them, so that each reads other volumes again.
@@ -67,10 +74,12 @@ func newStore(address gluster.Address, config Config) (*store, error) {
 		cache:      cache,
 		log:        config.Log.With("store", address.String()),
 		bootWait:   config.BootWait,
+		pulse:      newPulse(config.Node.Session),
 		toPurge:    make(chan struct{}, 1),
 		connecting: make(chan struct{}, 1),
 		known:      known,
 		damaged:    map[string]bool{},
+		lost:       map[string]bool{},
 		limits:     map[string]uint64{},
 	}, nil
 }
@@ -85,10 +94,13 @@ func (s *store) connect(ctx context.Context) (*catalog, error) {
 		return nil, s.unreachable(errors.Join(context.Cause(ctx), s.lastTrouble()))
 	}
 	s.mu.RLock()
-	plane, cat, closed := s.plane, s.catalog, s.closed
+	plane, cat, closed, refused := s.plane, s.catalog, s.closed, s.refused
 	s.mu.RUnlock()
 	if closed {
 		return nil, s.unreachable(fs.ErrClosed)
+	}
+	if refused != nil {
+		return nil, refused
 	}
 	if cat != nil && plane.Alive() {
 		return cat, nil
@@ -116,10 +128,22 @@ func (s *store) openPlane(ctx context.Context) (ControlPlane, *catalog, error) {
 		return nil, nil, err
 	}
 	cat := newCatalog(plane, s.node)
-	if err := cat.open(ctx); err != nil {
+	cat.pulse = s.pulse
+	err = cat.open(ctx)
+	if err == nil {
+		err = cat.enter(ctx)
+	}
+	if err != nil {
 		return nil, nil, errors.Join(explainStore(err, s.address), plane.Close())
 	}
 	return plane, cat, nil
+}
+
+// refuse has the store not be served any more.
+func (s *store) refuse(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused, s.trouble = reason, reason
 }
 
 // noteTrouble notes why the store does not answer; nil: it does.
@@ -332,6 +356,9 @@ func (s *store) limit(name string) uint64 {
 	return s.limits[name]
 }
 
+// leaveTime is how long a driver that stops tries to tell so.
+const leaveTime = 2 * time.Second
+
 // close lets go of the control plane.
 func (s *store) close() error {
 	s.mu.Lock()
@@ -339,6 +366,11 @@ func (s *store) close() error {
 	s.closed = true
 	if s.plane == nil {
 		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	if err := s.catalog.leave(ctx); err != nil {
+		s.log.Warn("other nodes cannot be told that this one stops", "err", err)
 	}
 	err := s.plane.Close()
 	s.plane, s.catalog = nil, nil

@@ -309,7 +309,7 @@ func TestRefusedFormat(t *testing.T) {
 			other := d.catalog(t, Node{ID: "node-a"}) // its own leftovers would be settled at once
 			mustCreate(t, other, web, false)
 			entry := removedVolume(t, d.catalog(t, Node{ID: "node-a"}), "db")
-			mustWrite(t, other, tombstoneFile(web.entry()), record{Definition: web, By: other.node})
+			mustWrite(t, other, ownTombstone(t, other, web.entry()), record{Definition: web, By: other.node})
 			mustWrite(t, other, claimFile("claimed"), record{Definition: definition("claimed", nil), By: other.node})
 			d.write(t, formatFile, tt.format)
 			before := snapshot(t, d.dir)
@@ -365,7 +365,8 @@ func TestEmptyStore(t *testing.T) {
 	}
 	slices.Sort(names)
 	wantNames(t, "a new store", names,
-		"", "/.glustervol", "/.glustervol/format.json", "/.glustervol/tombstones", "/.glustervol/trash", "/.glustervol/volumes", "/volumes")
+		"", "/.glustervol", "/.glustervol/format.json", "/.glustervol/nodes",
+		"/.glustervol/nodes/0", "/.glustervol/nodes/0.json", "/.glustervol/nodes/1", "/.glustervol/nodes/1.json", "/.glustervol/tombstones", "/.glustervol/trash", "/.glustervol/volumes", "/volumes")
 	for dir, want := range map[string]os.FileMode{dataDir: 0o755, controlDir: 0o700, trashDir: 0o700} {
 		info, err := os.Stat(d.path(dir))
 		must(t, err)

@@ -77,6 +77,7 @@ command line to the driver that runs on this node.`,
 		newMountCommand(o),
 		newUnmountCommand(o),
 		newTrashCommand(o),
+		newNodeCommand(o),
 		newInfoCommand(o),
 		newVersionCommand(o),
 	)

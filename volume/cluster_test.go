@@ -1,0 +1,233 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// twoNodes are the drivers of two nodes on one store, both there since long.
+func twoNodes(t *testing.T) (a, b *Manager, nodeA, nodeB *node, d *disk) {
+	t.Helper()
+	d = newDisk(t)
+	nodeA, nodeB = newNode(t, "node-a", d), newNode(t, "node-b", d)
+	a, b = nodeA.start(t), nodeB.start(t)
+	for _, m := range []*Manager{a, b} {
+		must(t, m.stores[0].refresh(t.Context()))
+		m.stores[0].beat(t.Context())
+	}
+	return a, b, nodeA, nodeB, d
+}
+
+// TestInUseElsewhere: what one node has mounted, another cannot remove, whatever
+// becomes of the first one's driver.
+func TestInUseElsewhere(t *testing.T) {
+	a, b, nodeA, _, _ := twoNodes(t)
+	must(t, a.Create(t.Context(), "web", nil))
+	_, err := a.Mount(t.Context(), "web", "container-1")
+	must(t, err)
+	refused := func(words ...string) {
+		t.Helper()
+		err := b.Remove(t.Context(), "web", "", false)
+		inUse, found := errors.AsType[*InUseError](err)
+		if !found || len(inUse.Holders) != 1 || inUse.Holders[0].Node != "node-a" {
+			t.Fatalf("removed with %v", err)
+		}
+		for _, word := range append(words, "volume web is in use on node node-a") {
+			wantText(t, err, word)
+		}
+	}
+	refused("stop and remove what uses it first")
+	must(t, a.reconcile(t.Context(), a.stores[0]))
+	refused("by mount container-1")
+
+	// Its driver is killed, and started again.
+	nodeA.config.Node.Session += "+"
+	nodeA.clients.restart()
+	again := nodeA.start(t)
+	refused()
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	refused("by mount container-1")
+
+	must(t, again.Unmount(t.Context(), "web", "container-1"))
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	must(t, b.Remove(t.Context(), "web", "", false))
+}
+
+// TestStaleReference is of a use that ended while the driver did not run.
+func TestStaleReference(t *testing.T) {
+	a, b, nodeA, _, _ := twoNodes(t)
+	must(t, a.Create(t.Context(), "web", nil))
+	_, err := a.Mount(t.Context(), "web", "1")
+	must(t, err)
+	must(t, os.RemoveAll(filepath.Join(nodeA.config.RunDir, "mounts"))) // as a reboot does
+	again := nodeA.restart(t, a)
+	if err := b.Remove(t.Context(), "web", "", false); err == nil {
+		t.Error("removed before the node has told what it uses")
+	}
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	must(t, b.Remove(t.Context(), "web", "", false))
+}
+
+// TestUnreadableReference counts as one.
+func TestUnreadableReference(t *testing.T) {
+	a, b, _, _, d := twoNodes(t)
+	must(t, a.Create(t.Context(), "web", nil))
+	v, err := a.Get(t.Context(), "web")
+	must(t, err)
+	for doc, spoil := range map[string]func(file string){
+		"damaged":     func(file string) { d.write(t, file, "{") },
+		"a directory": func(file string) { must(t, os.Mkdir(d.path(file), 0o700)) },
+		"a symlink":   func(file string) { must(t, os.Symlink("/etc/passwd", d.path(file))) },
+	} {
+		file := referenceFile(0, v.ID)
+		spoil(file)
+		err := b.Remove(t.Context(), "web", "", false)
+		wantText(t, err, "a reference that cannot be read")
+		if t.Failed() {
+			t.Fatal(doc)
+		}
+		must(t, os.RemoveAll(d.path(file)))
+	}
+	d.set(onlyFor("read", referenceFile(0, v.ID), failWith(os.ErrPermission)))
+	wantText(t, b.Remove(t.Context(), "web", "", false), "whether node node-a uses the volume cannot be read")
+	d.set(nil)
+	must(t, b.Remove(t.Context(), "web", "", false))
+	wantNothingUnderWay(t, d)
+}
+
+// TestForget has a node be gone, be forgotten, and come back.
+func TestForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, nodeA, _, d := twoNodes(t)
+		must(t, a.Create(t.Context(), "web", nil))
+		must(t, a.Create(t.Context(), "kept", nil))
+		for _, name := range []string{"web", "kept"} {
+			_, err := a.Mount(t.Context(), name, "1")
+			must(t, err)
+		}
+		b.stores[0].beat(t.Context())
+		wantText(t, b.Forget(t.Context(), "node-a"), "it was heard of 0s ago")
+		wantText(t, b.Forget(t.Context(), "node-b"), "it is this one")
+		wantText(t, b.Forget(t.Context(), "node-c"), "there is no such node")
+		wantText(t, b.Forget(t.Context(), "../node"), "forget node")
+
+		for range 100 { // node-a is not heard of any more
+			time.Sleep(beatPause)
+			b.stores[0].beat(t.Context())
+		}
+		nodes, err := b.Nodes(t.Context())
+		must(t, err)
+		if len(nodes) != 2 || nodes[0].State != "silent" || nodes[0].Silence < 290 || nodes[0].Volumes != 2 || nodes[1].State != "this node" {
+			t.Errorf("nodes: %+v", nodes)
+		}
+		wantText(t, b.Remove(t.Context(), "web", "", false), "unheard of for 5m0s; if it is gone for good, say 'glustervol node forget node-a'")
+		must(t, b.Forget(t.Context(), "node-a"))
+		must(t, b.Remove(t.Context(), "web", "", false))
+
+		must(t, a.reconcile(t.Context(), a.stores[0])) // it comes back
+		if lines := nodeA.logs.with("was removed on another", "volume=web", "trash restore web."); len(lines) != 1 {
+			t.Errorf("log: %q", lines)
+		}
+		must(t, a.reconcile(t.Context(), a.stores[0]))
+		if lines := nodeA.logs.with("was removed on another"); len(lines) != 1 {
+			t.Errorf("told again: %q", lines)
+		}
+		wantText(t, b.Remove(t.Context(), "kept", "", false), "in use on node node-a")
+		_, err = b.Restore(t.Context(), "web", "")
+		must(t, err)
+		if d.has(memberDir(0)) || !d.has(memberDir(2)) {
+			t.Error("the node that came back has not joined anew")
+		}
+	})
+}
+
+// TestForgetStopped: a driver that was stopped may be forgotten at once.
+func TestForgetStopped(t *testing.T) {
+	a, b, _, _, _ := twoNodes(t)
+	must(t, a.Create(t.Context(), "web", nil))
+	_, err := a.Mount(t.Context(), "web", "1")
+	must(t, err)
+	must(t, a.Close())
+	b.stores[0].beat(t.Context())
+	wantText(t, b.Remove(t.Context(), "web", "", false), "its driver does not run")
+	must(t, b.Forget(t.Context(), "node-a"))
+	must(t, b.Remove(t.Context(), "web", "", false))
+}
+
+// TestClash has two machines of one id: the second does not serve the store.
+func TestClash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		start := func(boot string) *Manager {
+			m := newNode(t, "node-a", d).start(t)
+			m.stores[0].pulse.own.Boot, m.stores[0].pulse.own.Host = boot, "host of "+boot
+			m.stores[0].pulse.own.Session = "session of " + boot
+			return m
+		}
+		beats := func(ctx context.Context, m *Manager) {
+			for ctx.Err() == nil {
+				m.stores[0].beat(ctx)
+				time.Sleep(beatPause)
+			}
+		}
+		first := start("boot 1")
+		must(t, first.stores[0].refresh(t.Context()))
+		ctx, stop := context.WithCancel(t.Context())
+		go beats(ctx, first)
+		time.Sleep(time.Second)
+
+		second := start("boot 2")
+		_, err := second.stores[0].connect(t.Context())
+		if _, found := errors.AsType[*ClashError](err); !found {
+			t.Errorf("the second: %v", err)
+		}
+		wantText(t, err, "host of boot 1")
+		wantText(t, err, "node-id")
+		must(t, first.Create(t.Context(), "web", nil))
+
+		// Behind a reboot, it is the same machine.
+		stop()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		began := time.Now()
+		_, err = second.stores[0].connect(t.Context())
+		must(t, err)
+		if waited := time.Since(began); waited < clashTime || waited > 2*clashTime {
+			t.Errorf("it watched for %s", waited)
+		}
+
+		// Both are there all the same: one goes.
+		second.stores[0].beat(t.Context())
+		first.stores[0].beat(t.Context())
+		second.stores[0].beat(t.Context())
+		first.stores[0].beat(t.Context())
+		_, errFirst := first.stores[0].connect(t.Context())
+		_, errSecond := second.stores[0].connect(t.Context())
+		if (errFirst == nil) == (errSecond == nil) {
+			t.Errorf("the first: %v, the second: %v", errFirst, errSecond)
+		}
+	})
+}
+
+// TestSameBoot: a driver that is started again does not wait.
+func TestSameBoot(t *testing.T) {
+	a, _, nodeA, _, _ := twoNodes(t)
+	start := time.Now()
+	nodeA.config.Node.Session += "+" // killed, so that its file is still there
+	again := nodeA.start(t)
+	must(t, again.stores[0].refresh(t.Context()))
+	again.stores[0].beat(t.Context())
+	if waited := time.Since(start); waited > beatPause {
+		t.Errorf("it took %s", waited)
+	}
+	if lines := nodeA.logs.with("level=WARN"); len(lines) > 0 {
+		t.Error(strings.Join(lines, "\n"))
+	}
+	_ = a
+}

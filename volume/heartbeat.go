@@ -1,0 +1,237 @@
+package volume
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/glustervol/glustervol/gluster"
+)
+
+// A node tells others that it is alive by replacing one file again and again. Who
+// watches compares no clock: the file's inode number changes, or does not, and
+// for how long is told by the watcher's own monotonic clock.
+const (
+	// beatPause is how often a node tells.
+	beatPause = 3 * time.Second
+	// clashTime is how long a node watches its own file, as another machine may
+	// have written it, until it takes that for its own of before a reboot.
+	clashTime = 4 * beatPause
+	// aliveTime is for how long nothing may be heard of a node that is alive.
+	aliveTime = 5 * beatPause
+	// forgetPatience is for how long a node has to be unheard of until a person
+	// may say that it is gone.
+	forgetPatience = 3 * time.Minute
+)
+
+func aliveFile(number int) string { return path.Join(memberDir(number), "alive"+recordSuffix) }
+
+// alive is what the file says.
+type alive struct {
+	Session string `json:"session"`
+	// Boot is the kernel's id of the machine's last boot: a driver that is started
+	// again has the same, another machine never.
+	Boot string `json:"boot"`
+	Host string `json:"host"`
+}
+
+// pulse is this node's heartbeat on one store, and what it hears of others.
+type pulse struct {
+	own alive
+
+	mu sync.Mutex
+	// inode is that of the file that this node wrote last, 0 before the first.
+	inode uint64
+	// heard is when each other node, by number, was heard of last.
+	heard map[int]hearing
+}
+
+type hearing struct {
+	// inode is 0 while the node is known not to run.
+	inode uint64
+	at    time.Time
+}
+
+func newPulse(session string) *pulse {
+	boot, _ := os.ReadFile(bootIDFile) // "" is like no other's
+	host, _ := os.Hostname()
+	return &pulse{own: alive{Session: session, Boot: string(bytes.TrimSpace(boot)), Host: host}, heard: map[int]hearing{}}
+}
+
+// ClashError says that another machine has this node's id.
+type ClashError struct {
+	Node, Host string
+}
+
+func (e *ClashError) Error() string {
+	return fmt.Sprintf("another machine, %s, uses this node's id %s too, as after the copying of a disk; on one of them stop the driver, remove the file node-id in its state directory, and start it again", e.Host, e.Node)
+}
+
+// enter joins the store's nodes, unless another machine is there in this one's
+// name.
+func (c *catalog) enter(ctx context.Context) error {
+	number, err := c.members.join(ctx)
+	if err != nil {
+		return err
+	}
+	other, err := c.readAlive(ctx, number)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrDamaged) {
+		return nil
+	}
+	if err != nil || other.Session == c.pulse.own.Session || other.Boot == c.pulse.own.Boot {
+		return err
+	}
+	return c.watchOwn(ctx, number, other)
+}
+
+// watchOwn sees whether this node's file is replaced by another.
+func (c *catalog) watchOwn(ctx context.Context, number int, other alive) error {
+	first, err := c.inode(ctx, aliveFile(number))
+	if err != nil {
+		return err
+	}
+	for start := time.Now(); time.Since(start) < clashTime; {
+		select {
+		case <-time.After(beatPause / 3):
+		case <-ctx.Done():
+			return fmt.Errorf("it is not known yet whether %s uses this node's id: %w", other.Host, context.Cause(ctx))
+		}
+		now, err := c.inode(ctx, aliveFile(number))
+		if err != nil {
+			return err
+		}
+		if now != first {
+			return &ClashError{Node: c.node.ID, Host: other.Host}
+		}
+	}
+	return nil
+}
+
+// inode is that of a file, 0 if there is none.
+func (c *catalog) inode(ctx context.Context, file string) (uint64, error) {
+	info, err := c.fs.Lstat(ctx, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	return info.Inode, err
+}
+
+func (c *catalog) readAlive(ctx context.Context, number int) (alive, error) {
+	data, err := c.fs.ReadFile(ctx, aliveFile(number))
+	if err != nil && !errors.Is(err, fs.ErrInvalid) {
+		return alive{}, err
+	}
+	var a alive
+	if json.Unmarshal(data, &a) != nil || a.Session == "" {
+		return alive{}, fmt.Errorf("%w: %s", ErrDamaged, aliveFile(number))
+	}
+	return a, nil
+}
+
+// beat tells that this node is alive, and hears whether others are. A ClashError
+// tells the one of two nodes of the same id that has to go.
+func (c *catalog) beat(ctx context.Context) error {
+	number, err := c.members.join(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.checkPulse(ctx, number); err != nil {
+		return err
+	}
+	data, err := json.Marshal(c.pulse.own)
+	if err != nil {
+		return err
+	}
+	inode, err := replace(ctx, c.fs, aliveFile(number), append(data, '\n'))
+	if err != nil {
+		return err
+	}
+	c.pulse.mu.Lock()
+	c.pulse.inode = inode
+	c.pulse.mu.Unlock()
+	return c.hear(ctx, number)
+}
+
+// checkPulse looks whether somebody else has written this node's file.
+func (c *catalog) checkPulse(ctx context.Context, number int) error {
+	c.pulse.mu.Lock()
+	last := c.pulse.inode
+	c.pulse.mu.Unlock()
+	now, err := c.inode(ctx, aliveFile(number))
+	if err != nil || last == 0 || now == 0 || now == last {
+		return err
+	}
+	other, err := c.readAlive(ctx, number)
+	if err == nil && other.Session > c.pulse.own.Session { // else the other one goes
+		err = &ClashError{Node: c.node.ID, Host: other.Host}
+	}
+	return err
+}
+
+// hear notes which of the other nodes have told that they are alive.
+func (c *catalog) hear(ctx context.Context, own int) error {
+	list, err := c.members.all(ctx)
+	if err != nil {
+		return err
+	}
+	for _, one := range list {
+		if one.number == own || one.Forgotten {
+			continue
+		}
+		inode, err := c.inode(ctx, aliveFile(one.number))
+		if err != nil {
+			return err
+		}
+		c.pulse.mu.Lock()
+		if last, known := c.pulse.heard[one.number]; !known || last.inode != inode {
+			c.pulse.heard[one.number] = hearing{inode, time.Now()}
+		}
+		c.pulse.mu.Unlock()
+	}
+	return nil
+}
+
+// unheard is for how long a node has not been heard of, and whether it has told
+// that its driver stops. It counts from when this node began to watch.
+func (p *pulse) unheard(number int) (silence time.Duration, stopped bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h, known := p.heard[number]
+	if !known {
+		return 0, false
+	}
+	return time.Since(h.at), h.inode == 0
+}
+
+// leave tells others that the driver of this node stops.
+func (c *catalog) leave(ctx context.Context) error {
+	number, joined := c.members.joined()
+	if !joined {
+		return nil
+	}
+	last, err := c.readAlive(ctx, number)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && last.Boot != c.pulse.own.Boot {
+		return nil // another machine's is its own
+	}
+	if err != nil {
+		return err
+	}
+	return c.removeIfThere(ctx, aliveFile(number))
+}
+
+// replace writes a file of the store whole or not at all, and returns its inode
+// number.
+func replace(ctx context.Context, store gluster.FS, file string, data []byte) (inode uint64, err error) {
+	draft := path.Join(path.Dir(file), "."+path.Base(file)+"."+NewID())
+	if inode, err = store.Create(ctx, draft, data); err != nil {
+		return 0, err
+	}
+	return inode, store.Rename(ctx, draft, file)
+}

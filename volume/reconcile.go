@@ -1,0 +1,147 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"strings"
+
+	"github.com/glustervol/glustervol/gluster"
+)
+
+// reconcile brings the references that this node has on a store up to what it
+// uses. Mount itself publishes what it is about to use; here goes what is not
+// used any more, and here comes what a former driver has counted, or what was
+// lost when a person has forgotten this node.
+func (m *Manager) reconcile(ctx context.Context, s *store) error {
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := cat.members.check(ctx); errors.Is(err, errForgotten) {
+		cat.references.clear()
+	} else if err != nil {
+		return s.failed(err)
+	}
+	var errs []error
+	used := m.usedOn(s)
+	for _, r := range used {
+		errs = append(errs, m.publish(ctx, s, cat, r))
+	}
+	published := cat.references.list()
+	if !cat.references.swept() {
+		number, _ := cat.members.joined()
+		former, err := cat.referencesOf(ctx, number)
+		if err != nil {
+			return s.failed(err)
+		}
+		maps.Copy(published, former)
+	}
+	swept := true
+	for id, name := range published {
+		if _, inUse := used[id]; !inUse {
+			ok, err := m.withdraw(ctx, s, cat, id, name)
+			swept = swept && ok && err == nil
+			errs = append(errs, err)
+		}
+	}
+	cat.references.setSwept(swept)
+	return s.failed(errors.Join(errs...))
+}
+
+// usedOn is what this node uses of a store, by the volume's id.
+func (m *Manager) usedOn(s *store) map[string]reference {
+	used := map[string]reference{}
+	for _, v := range m.mounts.list() {
+		if address, err := gluster.ParseAddress(v.Store); err == nil && v.ID != "" && s.address.Overlaps(address) {
+			used[v.ID] = reference{Volume: v.Volume, ID: v.ID, Mounts: v.ids()}
+		}
+	}
+	return used
+}
+
+// publish publishes a volume that is in use already. Should it have been removed
+// meanwhile, that is told once.
+func (m *Manager) publish(ctx context.Context, s *store, cat *catalog, r reference) error {
+	if cat.references.same(r) {
+		return nil
+	}
+	unlock, free := m.names.tryLock(r.Volume)
+	if !free {
+		return nil // the next reconciliation is soon
+	}
+	defer unlock()
+	if _, inUse := m.usedOn(s)[r.ID]; !inUse {
+		return nil
+	}
+	def := Definition{Name: r.Volume, ID: r.ID}
+	err := cat.refer(ctx, def)
+	if err == nil {
+		err = cat.describe(ctx, r)
+	}
+	switch {
+	case errors.Is(err, errRemoving): // it is seen to be in use, or the removal ends
+		return nil
+	case errors.Is(err, ErrNotFound):
+		if s.tellLost(def.ID) {
+			s.log.Error("volume is in use on this node, but was removed on another that did not know of it; its data is in the trash",
+				"volume", def.Name, "id", def.ID, "restore", "glustervol trash restore "+def.entry())
+		}
+		return nil
+	}
+	return err
+}
+
+// withdraw takes a reference back, if the volume is still not used. ok is false
+// if it has to be tried again.
+func (m *Manager) withdraw(ctx context.Context, s *store, cat *catalog, id, name string) (ok bool, err error) {
+	unlock, free := m.names.tryLock(name)
+	if !free {
+		return false, nil
+	}
+	defer unlock()
+	if _, inUse := m.usedOn(s)[id]; inUse {
+		return true, nil
+	}
+	return true, cat.unrefer(ctx, id)
+}
+
+// tellLost tells whether the loss of a volume has not been told yet.
+func (s *store) tellLost(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lost[id] {
+		return false
+	}
+	s.lost[id] = true
+	return true
+}
+
+// referencesOf are the names of the volumes, by id, that a node has references to.
+func (c *catalog) referencesOf(ctx context.Context, number int) (map[string]string, error) {
+	entries, err := c.fs.ReadDir(ctx, memberDir(number))
+	if errors.Is(err, fs.ErrNotExist) { // it has not finished joining
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, e := range entries {
+		id, found := strings.CutSuffix(e.Name, recordSuffix)
+		if !found || !validID.MatchString(id) {
+			continue
+		}
+		r, err := c.readReference(ctx, path.Join(memberDir(number), e.Name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // taken back meanwhile
+			continue
+		case err != nil && !errors.Is(err, ErrDamaged):
+			return nil, err
+		}
+		names[id] = r.Volume // "" for a damaged one
+	}
+	return names, nil
+}

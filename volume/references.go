@@ -1,0 +1,314 @@
+package volume
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"reflect"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// How nodes keep one from removing what another uses, without locks:
+//
+//	Use on B:     write B's reference -> then look: definition there, no tombstone of any node
+//	Remove on A:  write A's tombstone -> then look: no reference, no other tombstone of any node -> commit
+//
+// Each writes first and reads second, so that of two who race at least one sees
+// the other and backs out. The commit is the rename of A's own tombstone: whoever
+// finds that A has been killed, or is asleep, unlinks the tombstone, and A's
+// commit fails when it wakes up.
+
+// reference says what one node uses a volume for.
+type reference struct {
+	Volume string `json:"volume"`
+	ID     string `json:"id"`
+	// Mounts are Docker's mount ids, Containers those that are there, running
+	// or not.
+	Mounts     []string       `json:"mounts,omitempty"`
+	Containers []ContainerRef `json:"containers,omitempty"`
+}
+
+// ContainerRef is a container that uses a volume.
+type ContainerRef struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// State is Docker's: "running", "exited", "created", and so on.
+	State string `json:"state"`
+}
+
+func referenceFile(number int, id string) string {
+	return path.Join(memberDir(number), id+recordSuffix)
+}
+
+// references are what this node has published on one store.
+type references struct {
+	mu sync.Mutex
+	// published are the references, by the volume's id, that are on the store and
+	// were seen to be in time.
+	published map[string]reference
+	// clean tells that what earlier sessions have left is gone.
+	clean bool
+}
+
+// Holder is a node that uses a volume.
+type Holder struct {
+	Node string `json:"node"`
+	// number is its number on the store.
+	number int
+	reference
+	// Unreadable tells that there is a reference that cannot be read, which
+	// counts all the same.
+	Unreadable bool `json:"unreadable,omitempty"`
+	// silence is for how long it has not been heard of, stopped that it has told
+	// that its driver stops.
+	silence time.Duration
+	stopped bool
+}
+
+// String says who uses the volume, and what to do if the node is gone.
+func (h Holder) String() string {
+	var by []string
+	for _, c := range h.Containers {
+		by = append(by, fmt.Sprintf("container %s (%s)", c.Name, c.State))
+	}
+	if len(h.Mounts) > 0 {
+		by = append(by, "mount "+strings.Join(h.Mounts, ", "))
+	}
+	what := cmp.Or(strings.Join(by, ", "), "a mount")
+	if h.Unreadable {
+		what = "a reference that cannot be read"
+	}
+	node := cmp.Or(h.Node, strconv.Itoa(h.number))
+	switch {
+	case h.stopped:
+		return fmt.Sprintf("node %s by %s (its driver does not run; if it is gone for good, say 'glustervol node forget %s')", node, what, node)
+	case h.silence >= aliveTime:
+		return fmt.Sprintf("node %s by %s (unheard of for %s; if it is gone for good, say 'glustervol node forget %s')",
+			node, what, h.silence.Round(time.Second), node)
+	}
+	return fmt.Sprintf("node %s by %s", node, what)
+}
+
+// refer publishes that this node uses a volume, and then sees that nobody is
+// removing it. The error matches ErrNotFound, errRemoving or errForgotten, and
+// then nothing is left published. The caller holds the name.
+func (c *catalog) refer(ctx context.Context, def Definition) error {
+	err := c.members.check(ctx)
+	if err == nil && c.references.has(def.ID) {
+		return nil
+	}
+	if errors.Is(err, errForgotten) {
+		c.references.clear() // where they are, nobody looks any more
+		err = nil
+	}
+	if err == nil {
+		err = c.referAnew(ctx, reference{Volume: def.Name, ID: def.ID}, def)
+	}
+	return err
+}
+
+// referAnew publishes a reference that is not known to be there.
+func (c *catalog) referAnew(ctx context.Context, r reference, def Definition) error {
+	number, err := c.members.join(ctx)
+	if err != nil {
+		return err
+	}
+	file := referenceFile(number, def.ID)
+	made, err := c.writeReference(ctx, file, r)
+	if errors.Is(err, fs.ErrNotExist) { // the directory went with the number
+		err = errors.Join(c.members.check(ctx), err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.lookReferred(ctx, def); err != nil {
+		if made { // one that was there before may be for something that goes on
+			c.takeBack(ctx, file)
+		}
+		return err
+	}
+	c.references.add(r)
+	return nil
+}
+
+// describe has a reference that is published say what the volume is used for.
+func (c *catalog) describe(ctx context.Context, r reference) error {
+	number, joined := c.members.joined()
+	if !joined || !c.references.has(r.ID) || c.references.same(r) {
+		return nil
+	}
+	if _, err := c.writeReference(ctx, referenceFile(number, r.ID), r); err != nil {
+		return err
+	}
+	c.references.add(r)
+	return nil
+}
+
+func (r *references) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, found := r.published[id]
+	return found
+}
+
+// same tells whether this is what was published.
+func (r *references) same(one reference) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return reflect.DeepEqual(r.published[one.ID], one)
+}
+
+func (r *references) add(one reference) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.published[one.ID] = one
+}
+
+func (r *references) drop(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.published, id)
+}
+
+func (r *references) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.published)
+}
+
+func (r *references) swept() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clean
+}
+
+func (r *references) setSwept(clean bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clean = r.clean || clean
+}
+
+// list returns the names of the volumes, by id.
+func (r *references) list() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := map[string]string{}
+	for id, one := range r.published {
+		names[id] = one.Volume
+	}
+	return names
+}
+
+// lookReferred is what comes behind the reference.
+func (c *catalog) lookReferred(ctx context.Context, def Definition) error {
+	removing, err := c.tombstones(ctx, def, -1)
+	if err == nil && removing {
+		err = errRemoving
+	}
+	if err == nil {
+		err = c.defines(ctx, def)
+	}
+	if err == nil {
+		err = c.members.check(ctx)
+	}
+	return err
+}
+
+// tombstones tells whether a node but one has a tombstone of a volume. That of a
+// node that was forgotten counts too: it may be asleep only.
+func (c *catalog) tombstones(ctx context.Context, def Definition, but int) (bool, error) {
+	list, err := c.members.all(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, one := range list {
+		if one.number == but {
+			continue
+		}
+		if there, err := c.exists(ctx, tombstoneFile(def.entry(), one.number)); there || err != nil {
+			return there, err
+		}
+	}
+	return false, nil
+}
+
+// holders are the nodes but one that use a volume.
+func (c *catalog) holders(ctx context.Context, def Definition, but int) ([]Holder, error) {
+	list, err := c.members.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var holders []Holder
+	for _, one := range list {
+		if one.number == but || one.Forgotten {
+			continue
+		}
+		holder := Holder{Node: one.Node, number: one.number}
+		holder.silence, holder.stopped = c.pulse.unheard(one.number)
+		holder.reference, err = c.readReference(ctx, referenceFile(one.number, def.ID))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case errors.Is(err, ErrDamaged):
+			holder.Unreadable = true
+		case err != nil:
+			return nil, fmt.Errorf("whether node %s uses the volume cannot be read: %w", one.Node, err)
+		}
+		holders = append(holders, holder)
+	}
+	return holders, nil
+}
+
+func (c *catalog) readReference(ctx context.Context, file string) (reference, error) {
+	data, err := c.fs.ReadFile(ctx, file)
+	if err != nil && !errors.Is(err, fs.ErrInvalid) {
+		return reference{}, err
+	}
+	var r reference
+	if err := json.Unmarshal(data, &r); err != nil || !validID.MatchString(r.ID) {
+		return reference{}, fmt.Errorf("%w: %s is not a reference", ErrDamaged, file)
+	}
+	return r, nil
+}
+
+// writeReference writes a reference. made tells that there was none, or that
+// this cannot be known.
+func (c *catalog) writeReference(ctx context.Context, file string, r reference) (made bool, err error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return false, err
+	}
+	data = append(data, '\n')
+	_, err = c.fs.Create(ctx, file, data)
+	if !errors.Is(err, fs.ErrExist) {
+		return true, err
+	}
+	_, err = replace(ctx, c.fs, file, data)
+	return false, err
+}
+
+// unrefer tells others that this node does not use a volume any more. The caller
+// holds the name.
+func (c *catalog) unrefer(ctx context.Context, id string) error {
+	number, joined := c.members.joined()
+	if !joined {
+		return nil
+	}
+	c.references.drop(id)
+	return c.removeIfThere(ctx, referenceFile(number, id))
+}
+
+// takeBack removes a reference behind an operation that failed, whose own time
+// may be over. One that stays is removed by the next reconciliation.
+func (c *catalog) takeBack(ctx context.Context, file string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	defer cancel()
+	_ = c.removeIfThere(ctx, file)
+}
