@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ type AdminManager interface {
 	Trash(ctx context.Context) ([]volume.Trashed, error)
 	Restore(ctx context.Context, which, newName string) (string, error)
 	EmptyTrash(ctx context.Context, which []string, report func(volume.Progress)) error
+	Containers(name string) []volume.ContainerRef
 	Nodes(ctx context.Context) ([]volume.NodeInfo, error)
 	Forget(ctx context.Context, node string) error
 }
@@ -135,8 +137,17 @@ func (a *Admin) create(r *http.Request) (any, error) {
 }
 
 func (a *Admin) remove(r *http.Request) (any, error) {
-	query := r.URL.Query()
-	return struct{}{}, a.manager.Remove(r.Context(), r.PathValue("name"), query.Get("store"), query.Has("keep-data"))
+	name, query := r.PathValue("name"), r.URL.Query()
+	// dockerd itself refuses what its containers use. It is asked for them a moment
+	// after the fact, which must not get in the way of its own removals.
+	var users []string
+	for _, c := range a.manager.Containers(name) {
+		users = append(users, c.String())
+	}
+	if len(users) > 0 {
+		return nil, fmt.Errorf("remove volume %s: %w", name, &volume.InUseError{Volume: name, Users: users})
+	}
+	return struct{}{}, a.manager.Remove(r.Context(), name, query.Get("store"), query.Has("keep-data"))
 }
 
 // mountAnswer says where a volume is mounted.

@@ -158,6 +158,17 @@ func TestAdmin(t *testing.T) {
 			want: "/mnt",
 		},
 		{
+			doc: "remove what a container of this node uses",
+			manager: func(func(string, ...any)) *fakeManager {
+				return &fakeManager{containers: []volume.ContainerRef{{Name: "db", State: "exited"}}}
+			},
+			call: func(ctx context.Context, c *AdminClient) (any, error) {
+				err := c.Remove(ctx, "web", "", false)
+				return fmt.Sprint(err), nil
+			},
+			want: "remove volume web: volume web is in use on this node by container db (exited); stop and remove what uses it first",
+		},
+		{
 			doc: "mount once more: it counts once",
 			manager: func(say func(string, ...any)) *fakeManager {
 				return &fakeManager{

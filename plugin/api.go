@@ -32,10 +32,12 @@ type VolumeInfo struct {
 
 // Info is the driver itself, as 'glustervol info' shows it.
 type Info struct {
-	Version string             `json:"version"`
-	Node    volume.Node        `json:"node"`
-	PID     int                `json:"pid"`
-	Socket  string             `json:"socket"`
+	Version string      `json:"version"`
+	Node    volume.Node `json:"node"`
+	PID     int         `json:"pid"`
+	Socket  string      `json:"socket"`
+	// Docker says whether the containers of this node are known.
+	Docker  string             `json:"docker"`
 	Stores  []volume.StoreInfo `json:"stores"`
 	Clients []mount.Status     `json:"clients"`
 }

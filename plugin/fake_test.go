@@ -28,6 +28,7 @@ type fakeManager struct {
 	trash      func(ctx context.Context) ([]volume.Trashed, error)
 	restore    func(ctx context.Context, which, newName string) (string, error)
 	emptyTrash func(ctx context.Context, which []string, report func(volume.Progress)) error
+	containers []volume.ContainerRef
 	nodes      func(ctx context.Context) ([]volume.NodeInfo, error)
 	forget     func(ctx context.Context, node string) error
 }
@@ -72,6 +73,8 @@ func (f *fakeManager) Restore(ctx context.Context, which, newName string) (strin
 func (f *fakeManager) EmptyTrash(ctx context.Context, which []string, report func(volume.Progress)) error {
 	return f.emptyTrash(ctx, which, report)
 }
+
+func (f *fakeManager) Containers(string) []volume.ContainerRef { return f.containers }
 
 func (f *fakeManager) Nodes(ctx context.Context) ([]volume.NodeInfo, error) { return f.nodes(ctx) }
 

@@ -231,3 +231,32 @@ func TestSameBoot(t *testing.T) {
 	}
 	_ = a
 }
+
+// TestStoppedContainer: a container that is stopped keeps its volume from being
+// removed elsewhere, also while its node's driver does not know of it again yet.
+func TestStoppedContainer(t *testing.T) {
+	a, b, nodeA, _, _ := twoNodes(t)
+	nodeA.config.AwaitContainers = true
+	must(t, a.Create(t.Context(), "web", nil))
+	db := ContainerRef{ID: "1f", Name: "db", State: "exited"}
+	a.SetContainers(map[string][]ContainerRef{"web": {db}, "elsewhere": {db}})
+	must(t, a.reconcile(t.Context(), a.stores[0]))
+	refused := func() {
+		t.Helper()
+		wantText(t, b.Remove(t.Context(), "web", "", false), "in use on node node-a by container db (exited)")
+	}
+	refused()
+	again := nodeA.restart(t, a)
+	for range 2 {
+		must(t, again.reconcile(t.Context(), again.stores[0]))
+		refused()
+		again.SetContainers(map[string][]ContainerRef{"web": {db}})
+	}
+	db.State = "running"
+	again.SetContainers(map[string][]ContainerRef{"web": {db}})
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	wantText(t, b.Remove(t.Context(), "web", "", false), "by container db (running)")
+	again.SetContainers(nil)
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	must(t, b.Remove(t.Context(), "web", "", false))
+}

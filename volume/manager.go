@@ -37,6 +37,9 @@ type Config struct {
 	BootWait time.Duration
 	// Control opens the control planes of the stores.
 	Control Control
+	// AwaitContainers tells that SetContainers will be called: until then, what an
+	// earlier session has published stays.
+	AwaitContainers bool
 	// Clients mount the stores for the data.
 	Clients Clients
 	// Log is told of events.
@@ -50,6 +53,8 @@ type Manager struct {
 	stores []*store
 	mounts *mounts
 	names  nameLocks
+	// containers are those of this node.
+	containers containers
 	// purges keeps purges of one entry of the trash apart.
 	purges nameLocks
 }
@@ -58,6 +63,7 @@ type Manager struct {
 // stopped. It asks no store; Run does.
 func New(config Config) (*Manager, error) {
 	m := &Manager{config: config, names: newNameLocks(), purges: newNameLocks()}
+	m.containers.known = !config.AwaitContainers
 	for i, address := range config.Stores {
 		for _, other := range config.Stores[:i] {
 			if address.Overlaps(other) {

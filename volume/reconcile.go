@@ -26,12 +26,13 @@ func (m *Manager) reconcile(ctx context.Context, s *store) error {
 		return s.failed(err)
 	}
 	var errs []error
+	_, known := m.containers.all()
 	used := m.usedOn(s)
 	for _, r := range used {
 		errs = append(errs, m.publish(ctx, s, cat, r))
 	}
 	published := cat.references.list()
-	if !cat.references.swept() {
+	if known && !cat.references.swept() {
 		number, _ := cat.members.joined()
 		former, err := cat.referencesOf(ctx, number)
 		if err != nil {
@@ -47,16 +48,23 @@ func (m *Manager) reconcile(ctx context.Context, s *store) error {
 			errs = append(errs, err)
 		}
 	}
-	cat.references.setSwept(swept)
+	cat.references.setSwept(known && swept)
 	return s.failed(errors.Join(errs...))
 }
 
-// usedOn is what this node uses of a store, by the volume's id.
+// usedOn is what this node uses of a store, by the volume's id. Containers name
+// a volume, and mean the one that has the name.
 func (m *Manager) usedOn(s *store) map[string]reference {
 	used := map[string]reference{}
+	byVolume, _ := m.containers.all()
+	for name, refs := range byVolume {
+		if def, found := s.get(name); found {
+			used[def.ID] = reference{Volume: name, ID: def.ID, Containers: refs}
+		}
+	}
 	for _, v := range m.mounts.list() {
 		if address, err := gluster.ParseAddress(v.Store); err == nil && v.ID != "" && s.address.Overlaps(address) {
-			used[v.ID] = reference{Volume: v.Volume, ID: v.ID, Mounts: v.ids()}
+			used[v.ID] = reference{Volume: v.Volume, ID: v.ID, Mounts: v.ids(), Containers: used[v.ID].Containers}
 		}
 	}
 	return used

@@ -43,6 +43,8 @@ type ContainerRef struct {
 	State string `json:"state"`
 }
 
+func (c ContainerRef) String() string { return fmt.Sprintf("container %s (%s)", c.Name, c.State) }
+
 func referenceFile(number int, id string) string {
 	return path.Join(memberDir(number), id+recordSuffix)
 }
@@ -76,9 +78,9 @@ type Holder struct {
 func (h Holder) String() string {
 	var by []string
 	for _, c := range h.Containers {
-		by = append(by, fmt.Sprintf("container %s (%s)", c.Name, c.State))
+		by = append(by, c.String())
 	}
-	if len(h.Mounts) > 0 {
+	if len(h.Mounts) > 0 && len(h.Containers) == 0 { // else Docker's ids of the same
 		by = append(by, "mount "+strings.Join(h.Mounts, ", "))
 	}
 	what := cmp.Or(strings.Join(by, ", "), "a mount")

@@ -32,6 +32,7 @@ func printInfo(w io.Writer, info plugin.Info) {
 	row(w, "Node:", info.Node.ID)
 	row(w, "PID:", info.PID)
 	row(w, "Plugin socket:", info.Socket)
+	row(w, "Docker:", info.Docker)
 	for _, s := range info.Stores {
 		name := "Store:"
 		if s.Default {

@@ -102,6 +102,53 @@ func testTwoNodes(t *testing.T, flag string) {
 	cli(t, "rm", "web")
 }
 
+// TestStoppedContainers: a container that does not run keeps its volume on all
+// nodes, whatever becomes of dockerd and driver.
+func TestStoppedContainers(t *testing.T) {
+	gv, d := startNode(t)
+	_, there := startOtherNode(t, gv.Address())
+	testnode.Eventually(t, "the containers are known", func() bool {
+		return cliJSON[plugin.Info](t, "info").Docker == "its containers are known"
+	})
+	refused := func(state string) {
+		t.Helper()
+		testnode.Eventually(t, "the other node refuses for a container that is "+state, func() bool {
+			_, errs, code := tryCLI(t, there("rm", "web")...)
+			if code == 0 {
+				t.Fatal("a volume with a container was removed")
+			}
+			return strings.Contains(errs, "by container box ("+state+")")
+		})
+	}
+	known := func(want string) {
+		t.Helper()
+		testnode.Eventually(t, "the reference is on the store", func() bool {
+			files, err := filepath.Glob(onBrick(gv, ".glustervol/nodes/*/????????????????.json"))
+			return err == nil && (len(files) > 0) == (want != "")
+		})
+	}
+	docker(t, "create", "--name=box", driverFlag, "-v=web:/data", testnode.Image, "sleep", "1000000")
+	known("box")
+	refused("created")
+	docker(t, "start", "box")
+	refused("running")
+	docker(t, "stop", "--time=0", "box")
+	refused("exited")
+	cliFails(t, []string{"rm", "web"}, "in use on this node by container box (exited)")
+
+	d.kill()
+	refused("exited")
+	d.start()
+	refused("exited")
+	testnode.KillDocker(t)
+	refused("exited")
+	testnode.Docker(t)
+	refused("exited")
+	docker(t, "rm", "box")
+	known("")
+	docker(t, "volume", "rm", "web")
+}
+
 // TestSeenWithin: what one node does shows on another within 2 s.
 func TestSeenWithin(t *testing.T) {
 	gv, _ := startNode(t)

@@ -31,6 +31,7 @@ import (
 type serveOptions struct {
 	pluginSocket string
 	adminSocket  string
+	dockerSocket string
 	group        string
 	runDir       string
 	stateDir     string
@@ -74,6 +75,7 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&s.pluginSocket, "plugin-socket", "/run/docker/plugins/glustervol.sock", "where dockerd finds the driver; its name is the driver's `socket`")
+	f.StringVar(&s.dockerSocket, "docker-socket", "/run/docker.sock", "dockerd's API `socket`, to tell other nodes of containers that are stopped; empty for mounts only")
 	f.StringVar(&s.group, "group", "", "a `group` that may use the plugin socket besides root")
 	f.StringVar(&s.runDir, "run-dir", "/run/glustervol", "`directory` for mounts and what is lost at a reboot")
 	f.StringVar(&s.stateDir, "state-dir", "/var/lib/glustervol", "`directory` for what is kept over a reboot")
@@ -150,18 +152,14 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	clients := mount.NewClients(mount.Config{
 		RunDir: filepath.Join(s.runDir, "clients"), LogDir: s.logDir, Binary: s.glusterfs, Linger: s.linger, Log: log,
 	})
-	control, err := volume.NewControl(s.control, clients, s.logDir, log)
-	if err != nil {
-		return errors.Join(fmt.Errorf("--control: %w", err), dockerListener.Close(), adminListener.Close())
-	}
-	manager, node, err := s.newManager(clients, control, log)
+	parts, err := s.newParts(clients, log)
 	if err != nil {
 		return errors.Join(err, dockerListener.Close(), adminListener.Close())
 	}
-
+	manager, node := parts.manager, parts.node
 	docker := plugin.NewDocker(manager, log)
 	admin := plugin.NewAdmin(manager, func() plugin.Info {
-		return plugin.Info{Version: version, Node: node, PID: os.Getpid(), Socket: s.pluginSocket, Stores: manager.Stores(), Clients: clients.List()}
+		return plugin.Info{Version: version, Node: node, PID: os.Getpid(), Socket: s.pluginSocket, Docker: parts.engine.State(), Stores: manager.Stores(), Clients: clients.List()}
 	}, log)
 	failed := make(chan error, 2)
 	go func() { failed <- docker.Serve(dockerListener) }()
@@ -173,8 +171,9 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 		manager.Run(background)
 		close(stopped)
 	}()
-	go rotateLogs(background, clients, control)
-	log.Info("driver serves", "version", version, "node", node.ID, "control", control.Kind, "socket", s.pluginSocket, "stores", storeNames(s.stores))
+	go rotateLogs(background, clients, parts.control)
+	go parts.engine.Watch(background)
+	log.Info("driver serves", "version", version, "node", node.ID, "control", parts.control.Kind, "socket", s.pluginSocket, "stores", storeNames(s.stores))
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("systemd cannot be told that the driver is ready", "err", err)
 	}
@@ -262,24 +261,62 @@ func groupID(name string) (int, error) {
 	return strconv.Atoi(group.Gid)
 }
 
-// newManager adopts the clients of an earlier driver and goes on with its volumes.
-func (s *serveOptions) newManager(clients *mount.Clients, control volume.Control, log *slog.Logger) (*volume.Manager, volume.Node, error) {
+// parts are what the driver is put together of, below its sockets.
+type parts struct {
+	node    volume.Node
+	control volume.Control
+	manager *volume.Manager
+	engine  watcher
+}
+
+// newParts adopts the clients of an earlier driver and goes on with its volumes.
+func (s *serveOptions) newParts(clients *mount.Clients, log *slog.Logger) (p parts, err error) {
 	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
-		return nil, volume.Node{}, err
+		return parts{}, err
 	}
-	node, err := volume.ThisNode(s.stateDir)
-	if err != nil {
-		return nil, volume.Node{}, err
+	if p.node, err = volume.ThisNode(s.stateDir); err != nil {
+		return parts{}, err
+	}
+	if p.control, err = volume.NewControl(s.control, clients, s.logDir, log); err != nil {
+		return parts{}, fmt.Errorf("--control: %w", err)
 	}
 	if err := clients.Adopt(); err != nil {
 		log.Error("client cannot be adopted", "err", err)
 	}
-	manager, err := volume.New(volume.Config{
-		Stores: s.stores, Node: node, RunDir: s.runDir, StateDir: s.stateDir,
-		BootWait: s.bootWait, Control: control, Clients: clients, Log: log,
+	p.manager, err = volume.New(volume.Config{
+		Stores: s.stores, Node: p.node, RunDir: s.runDir, StateDir: s.stateDir,
+		BootWait: s.bootWait, AwaitContainers: s.dockerSocket != "", Control: p.control, Clients: clients, Log: log,
 	})
 	clients.EndIdle()
-	return manager, node, err
+	if err == nil {
+		p.engine, err = s.newEngine(p.manager, log)
+	}
+	return p, err
+}
+
+// watcher is a *plugin.Engine, or noEngine.
+type watcher interface {
+	Watch(ctx context.Context)
+	State() string
+}
+
+// noEngine stands for a dockerd that is not asked.
+type noEngine struct{}
+
+func (noEngine) Watch(context.Context) {}
+
+func (noEngine) State() string {
+	return "not asked for containers (--docker-socket is empty): other nodes are told of mounts only"
+}
+
+// newEngine watches dockerd's containers. The name of the plugin socket is that
+// of the driver.
+func (s *serveOptions) newEngine(manager *volume.Manager, log *slog.Logger) (watcher, error) {
+	if s.dockerSocket == "" {
+		return noEngine{}, nil
+	}
+	driver := strings.TrimSuffix(filepath.Base(s.pluginSocket), filepath.Ext(s.pluginSocket))
+	return plugin.NewEngine(s.dockerSocket, driver, manager.SetContainers, log)
 }
 
 // rotatePause is how often the sizes of the client logs are looked at.

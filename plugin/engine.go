@@ -1,0 +1,144 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/glustervol/glustervol/volume"
+)
+
+// Engine watches which volumes the containers of this node use, running or not:
+// dockerd tells a volume driver of mounts alone. It asks dockerd on its own, never
+// while dockerd waits for an answer of the driver's.
+type Engine struct {
+	client *client.Client
+	// driver is the name that dockerd knows the volume driver by.
+	driver string
+	// tell is given all containers that use volumes of the driver, by volume.
+	tell func(map[string][]volume.ContainerRef)
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	state string
+}
+
+// containerEvents are the events behind which containers, or what is told of them,
+// are others.
+var containerEvents = []string{"create", "destroy", "start", "die", "pause", "unpause", "rename"}
+
+const (
+	// enginePause is how long to wait until dockerd is asked again that did not
+	// answer.
+	enginePause = time.Second
+	// engineTime bounds a list of containers.
+	engineTime = 30 * time.Second
+	// settleTime is how long to collect events until the containers are listed.
+	settleTime = 50 * time.Millisecond
+)
+
+// NewEngine returns a watcher of the dockerd that serves a socket. It asks for
+// nothing before Watch.
+func NewEngine(socket, driver string, tell func(map[string][]volume.ContainerRef), log *slog.Logger) (*Engine, error) {
+	c, err := client.New(client.WithHost("unix://" + socket))
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{client: c, driver: driver, tell: tell, log: log, state: "not asked yet"}, nil
+}
+
+// State says in words whether the containers are known.
+func (e *Engine) State() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.state
+}
+
+func (e *Engine) setState(state string) (changed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	changed = e.state != state
+	e.state = state
+	return changed
+}
+
+// Watch tells of the containers until ctx is done. While dockerd is away, what it
+// has told last holds.
+func (e *Engine) Watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := e.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if e.setState(fmt.Sprintf("NOT reached: %v", err)) {
+			e.log.Warn("dockerd cannot be asked for its containers; other nodes are told what was known last", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(enginePause):
+		}
+	}
+}
+
+// follow lists the containers, and again behind each event, until the connection
+// is lost. The events are asked for before the list, so that none is missed.
+func (e *Engine) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	events := e.client.Events(ctx, client.EventsListOptions{
+		Filters: make(client.Filters).Add("type", "container").Add("event", containerEvents...),
+	})
+	for {
+		if err := e.list(ctx); err != nil {
+			return err
+		}
+		if e.setState("its containers are known") {
+			e.log.Info("containers of this node are known")
+		}
+		select {
+		case <-events.Messages:
+		case err := <-events.Err:
+			return err
+		}
+		for settled := time.After(settleTime); settled != nil; {
+			select {
+			case <-events.Messages:
+			case err := <-events.Err:
+				return err
+			case <-settled:
+				settled = nil
+			}
+		}
+	}
+}
+
+// list tells of the containers that are there.
+func (e *Engine) list(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, engineTime)
+	defer cancel()
+	containers, err := e.client.ContainerList(ctx, client.ContainerListOptions{All: true})
+	if err != nil {
+		return err
+	}
+	uses := map[string][]volume.ContainerRef{}
+	for _, c := range containers.Items {
+		ref := volume.ContainerRef{ID: c.ID, State: string(c.State)}
+		if len(c.Names) > 0 {
+			ref.Name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		told := map[string]bool{} // a container may have a volume twice
+		for _, m := range c.Mounts {
+			if m.Type == "volume" && m.Driver == e.driver && !told[m.Name] {
+				told[m.Name] = true
+				uses[m.Name] = append(uses[m.Name], ref)
+			}
+		}
+	}
+	e.tell(uses)
+	return nil
+}
