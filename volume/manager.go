@@ -37,6 +37,9 @@ type Config struct {
 	BootWait time.Duration
 	// Control opens the control planes of the stores.
 	Control Control
+	// TrashRetention is for how long a removed volume can be restored before it is
+	// purged, 0 for ever.
+	TrashRetention time.Duration
 	// AwaitContainers tells that SetContainers will be called: until then, what an
 	// earlier session has published stays.
 	AwaitContainers bool

@@ -44,7 +44,8 @@ func (m *Manager) keepFresh(ctx context.Context, s *store) {
 	refreshing := trouble{log: s.log, begins: "store cannot be served", ends: "store is served again"}
 	settling := trouble{log: s.log, begins: "what a crash has left cannot be settled", ends: "what a crash has left is settled"}
 	referring := trouble{log: s.log, begins: "other nodes cannot be told what this one uses", ends: "other nodes know again what this one uses"}
-	var settled, beaten time.Time
+	retiring := trouble{log: s.log, begins: "the trash cannot be purged", ends: "the trash can be purged again"}
+	var settled, beaten, retired time.Time
 	for {
 		refreshing.tell(ctx, m.inBackground(ctx, s.refresh))
 		if s.lastTrouble() == nil {
@@ -58,6 +59,10 @@ func (m *Manager) keepFresh(ctx context.Context, s *store) {
 			settling.tell(ctx, m.inBackground(ctx, func(ctx context.Context) error { return m.settle(ctx, s) }))
 			settled = time.Now()
 			s.purgeSoon()
+		}
+		if s.lastTrouble() == nil && time.Since(retired) >= retentionPause {
+			retiring.tell(ctx, m.inBackground(ctx, func(ctx context.Context) error { return m.retire(ctx, s) }))
+			retired = time.Now()
 		}
 		select {
 		case <-ctx.Done():
@@ -99,6 +104,9 @@ func (s *store) beat(ctx context.Context) {
 	cat, err := s.connect(ctx)
 	if err == nil {
 		err = cat.beat(ctx)
+	}
+	if err == nil {
+		err = cat.keepSpares(ctx)
 	}
 	if clash, found := errors.AsType[*ClashError](err); found {
 		s.refuse(clash)
@@ -179,8 +187,21 @@ func (s *store) purgeSoon() {
 	}
 }
 
-// keepPurging purges what was removed with on-remove=delete, and what an
-// interrupted purge has left.
+// purges tells whether this node is the one that purges in the background.
+func (s *store) purges(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return false
+	}
+	purger, err := cat.isPurger(ctx)
+	return purger && err == nil
+}
+
+// keepPurging purges what was removed with on-remove=delete, what has been in the
+// trash for long enough, and what an interrupted purge has left, be it another
+// node's.
 func (m *Manager) keepPurging(ctx context.Context, s *store) {
 	for {
 		select {
@@ -192,7 +213,7 @@ func (m *Manager) keepPurging(ctx context.Context, s *store) {
 		// purge's business.
 		list, _ := s.trash(ctx)
 		for _, t := range list {
-			if !t.Purging && !t.purgeAtOnce {
+			if !t.Purging && !t.purgeAtOnce && !s.isExpired(t.Entry) || !s.purges(ctx) {
 				continue
 			}
 			if err := m.purge(ctx, t, Progress{Entry: t.Entry, Number: 1, Total: 1}, nil); err != nil && ctx.Err() == nil {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // How nodes keep one from removing what another uses, without locks:
@@ -289,11 +291,51 @@ func (c *catalog) writeReference(ctx context.Context, file string, r reference) 
 	}
 	data = append(data, '\n')
 	_, err = c.fs.Create(ctx, file, data)
+	if isFull(err) && c.useSpare(ctx, file) {
+		return true, nil
+	}
 	if !errors.Is(err, fs.ErrExist) {
 		return true, err
 	}
 	_, err = replace(ctx, c.fs, file, data)
 	return false, err
+}
+
+// A store that is full takes no new file, and who wants to remove files from it has
+// to mount it first. So each node keeps a few empty files that can be renamed to be
+// references; what they are for cannot be read then, which counts all the same.
+const spares = 4
+
+func spareFile(number, i int) string { return path.Join(memberDir(number), fmt.Sprintf(".spare%d", i)) }
+
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// useSpare makes a spare file a reference.
+func (c *catalog) useSpare(ctx context.Context, file string) bool {
+	number, _ := c.members.joined()
+	for i := range spares {
+		if c.fs.Rename(ctx, spareFile(number, i), file) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// keepSpares makes the spare files that are not there.
+func (c *catalog) keepSpares(ctx context.Context) error {
+	number, joined := c.members.joined()
+	if !joined {
+		return nil
+	}
+	for i := range spares {
+		if there, err := c.exists(ctx, spareFile(number, i)); there || err != nil {
+			continue
+		}
+		if _, err := c.fs.Create(ctx, spareFile(number, i), nil); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // unrefer tells others that this node does not use a volume any more. The caller
@@ -304,6 +346,15 @@ func (c *catalog) unrefer(ctx context.Context, id string) error {
 		return nil
 	}
 	c.references.drop(id)
+	// A spare that was used is one again; a store that is full would take no other.
+	for i := range spares {
+		if there, err := c.exists(ctx, spareFile(number, i)); err == nil && !there {
+			if err := c.fs.Rename(ctx, referenceFile(number, id), spareFile(number, i)); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		}
+	}
 	return c.removeIfThere(ctx, referenceFile(number, id))
 }
 

@@ -172,7 +172,10 @@ func TestPatience(t *testing.T) {
 				if tt.patience > 0 {
 					settle()
 					time.Sleep(tombstonePatience)
-					settle() // what is not committed is taken back
+					settle()
+					if d.has(tombstone) {
+						t.Error("a removal that is not committed was not taken back")
+					}
 					delete(files, tombstone)
 					before := snapshot(t, d.dir)
 					for range 7 {

@@ -34,6 +34,9 @@ type store struct {
 
 	// toPurge is signalled when something is in the trash that has to be purged.
 	toPurge chan struct{}
+	// clock is what this node has last moved the trash's clock to. Only keepFresh
+	// uses it.
+	clock movedClock
 	// connecting is held while the control plane is opened; a channel, so that
 	// who waits for it can leave.
 	connecting chan struct{}
@@ -53,6 +56,8 @@ type store struct {
 	// damaged has the names whose definition cannot be read, so that it is
 	// said once.
 	damaged map[string]bool
+	// expired are entries of the trash that are to be purged for their age.
+	expired map[string]bool
 	// lost has the ids of volumes in use here that were removed elsewhere.
 	lost map[string]bool
 	// limits are the quotas in bytes of volumes that have one.
@@ -80,6 +85,7 @@ func newStore(address gluster.Address, config Config) (*store, error) {
 		known:      known,
 		damaged:    map[string]bool{},
 		lost:       map[string]bool{},
+		expired:    map[string]bool{},
 		limits:     map[string]uint64{},
 	}, nil
 }

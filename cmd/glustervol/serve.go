@@ -41,6 +41,7 @@ type serveOptions struct {
 	control      string
 	linger       time.Duration
 	bootWait     time.Duration
+	retention    time.Duration
 	glusterfs    string
 	stores       []gluster.Address
 }
@@ -85,6 +86,7 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 	f.StringVar(&s.control, "control", volume.ControlAuto, "reach the stores for all but the data over `gfapi`, which is libgfapi, or fuse, a mount; auto: gfapi if this node has it")
 	f.DurationVar(&s.linger, "linger", 10*time.Second, "how `long` to keep a Gluster client that nobody uses")
 	f.DurationVar(&s.bootWait, "boot-wait", 10*time.Minute, "how `long` after the machine's boot containers wait for a store that is not up yet")
+	f.DurationVar(&s.retention, "trash-retention", 24*time.Hour, "how `long` a removed volume can be restored before it is purged; 0 for ever")
 	f.StringVar(&s.glusterfs, "glusterfs", "glusterfs", "the Gluster client `program`")
 	return cmd
 }
@@ -107,8 +109,8 @@ func (s *serveOptions) parse(stores []string) error {
 	if kinds := []string{volume.ControlAuto, volume.ControlAPI, volume.ControlFUSE}; !slices.Contains(kinds, s.control) {
 		return fmt.Errorf("--control is one of %s, not %q", strings.Join(kinds, ", "), s.control)
 	}
-	if s.linger < 0 || s.bootWait < 0 {
-		return fmt.Errorf("--linger and --boot-wait are times, such as 10s, not %s and %s", s.linger, s.bootWait)
+	if s.linger < 0 || s.bootWait < 0 || s.retention < 0 {
+		return fmt.Errorf("--linger, --boot-wait and --trash-retention are times, such as 10s, not %s, %s and %s", s.linger, s.bootWait, s.retention)
 	}
 	for flag, dir := range map[string]string{"run-dir": s.runDir, "state-dir": s.stateDir, "log-dir": s.logDir} {
 		if !filepath.IsAbs(dir) {
@@ -285,7 +287,7 @@ func (s *serveOptions) newParts(clients *mount.Clients, log *slog.Logger) (p par
 	}
 	p.manager, err = volume.New(volume.Config{
 		Stores: s.stores, Node: p.node, RunDir: s.runDir, StateDir: s.stateDir,
-		BootWait: s.bootWait, AwaitContainers: s.dockerSocket != "", Control: p.control, Clients: clients, Log: log,
+		BootWait: s.bootWait, TrashRetention: s.retention, AwaitContainers: s.dockerSocket != "", Control: p.control, Clients: clients, Log: log,
 	})
 	clients.EndIdle()
 	if err == nil {

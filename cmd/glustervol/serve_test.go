@@ -32,6 +32,7 @@ func TestServeOptions(t *testing.T) {
 		{doc: "another control plane", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.control = "rest" }, want: `--control is one of auto, gfapi, fuse, not "rest"`},
 		{doc: "a negative linger", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.linger = -time.Second }, want: "--linger"},
 		{doc: "a negative wait", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.bootWait = -time.Second }, want: "--boot-wait"},
+		{doc: "a negative retention", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.retention = -time.Second }, want: "--trash-retention"},
 		{doc: "a relative run directory", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.runDir = "run" }, want: `--run-dir is an absolute path, not "run"`},
 		{doc: "no state directory", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.stateDir = "" }, want: `--state-dir is an absolute path, not ""`},
 		{doc: "a relative log directory", stores: []string{"gfs1:/gv0"}, change: func(s *serveOptions) { s.logDir = "./log" }, want: `--log-dir is an absolute path, not "./log"`},

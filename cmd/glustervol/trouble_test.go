@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -276,6 +278,18 @@ func testFullBrick(t *testing.T, flag string) {
 	serveDocker(t, flag, gv.Address())
 	create(t, "web")
 	dockerFails(t, runArgs("dd if=/dev/zero of=/data/big bs=1M", "-v=web:/data"), "No space left on device")
+	// Behind the container its reference goes, which leaves room for another file.
+	testnode.Eventually(t, "the volume has no reference", func() bool {
+		files, err := filepath.Glob(onBrick(gv, ".glustervol/nodes/*/????????????????.json"))
+		return err == nil && len(files) == 0
+	})
+	filler, err := os.Create(filepath.Join(filepath.Dir(gv.Bricks[0]), "filler"))
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4096))
+	}
+	if closeErr := filler.Close(); !errors.Is(err, syscall.ENOSPC) || closeErr != nil {
+		t.Fatal(err, closeErr)
+	}
 	before := tree(t, gv)
 
 	const hint = "is full; 'glustervol trash empty'"
