@@ -457,7 +457,11 @@ func (c *catalog) committed(ctx context.Context, r record, err error) bool {
 // lookRemoved is what comes behind the tombstone of the node with that number.
 func (c *catalog) lookRemoved(ctx context.Context, def Definition, number int, inUse func(context.Context) error) error {
 	// Two who remove would finish it both, one of them too late.
-	removing, err := c.tombstones(ctx, def, number)
+	nodes, err := c.members.all(ctx)
+	if err != nil {
+		return err
+	}
+	removing, err := c.tombstones(ctx, def, nodes, number)
 	if err == nil && removing {
 		err = errRemoving
 	}
@@ -470,7 +474,7 @@ func (c *catalog) lookRemoved(ctx context.Context, def Definition, number int, i
 	if err != nil {
 		return err
 	}
-	holders, err := c.holders(ctx, def, number)
+	holders, err := c.holders(ctx, def, nodes, number)
 	if err == nil && len(holders) > 0 {
 		err = &InUseError{Volume: def.Name, Holders: holders}
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // twoNodes are the drivers of two nodes on one store, both there since long.
@@ -211,6 +213,38 @@ func TestClash(t *testing.T) {
 		_, errSecond := second.stores[0].connect(t.Context())
 		if (errFirst == nil) == (errSecond == nil) {
 			t.Errorf("the first: %v, the second: %v", errFirst, errSecond)
+		}
+	})
+}
+
+// TestHeartOnFullStore: a store that takes no new file carries heartbeats.
+func TestHeartOnFullStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _, _, d := twoNodes(t)
+		d.set(func(_ context.Context, op, name string) error {
+			if op == "create" {
+				return failWith(unix.ENOSPC)(t.Context(), op, name)
+			}
+			return nil
+		})
+		for range 20 {
+			time.Sleep(beatPause)
+			a.stores[0].beat(t.Context())
+			b.stores[0].beat(t.Context())
+			for _, m := range []*Manager{a, b} {
+				nodes, err := m.Nodes(t.Context())
+				must(t, err)
+				for _, n := range nodes {
+					if n.State != "alive" && n.State != "this node" {
+						t.Fatalf("nodes: %+v", nodes)
+					}
+				}
+			}
+		}
+		time.Sleep(aliveTime)
+		b.stores[0].beat(t.Context())
+		if nodes, err := b.Nodes(t.Context()); err != nil || nodes[0].State != "silent" {
+			t.Errorf("a node that beats no more: %+v, %v", nodes, err)
 		}
 	})
 }

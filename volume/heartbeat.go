@@ -49,14 +49,24 @@ type pulse struct {
 	mu sync.Mutex
 	// inode is that of the file that this node wrote last, 0 before the first.
 	inode uint64
+	// beats counts them.
+	beats uint32
 	// heard is when each other node, by number, was heard of last.
 	heard map[int]hearing
 }
 
 type hearing struct {
-	// inode is 0 while the node is known not to run.
+	// sign changes with every beat.
+	sign sign
+	at   time.Time
+}
+
+// sign is by what a node shows that it is alive.
+type sign struct {
+	// inode is that of its file, 0 while its driver does not run.
 	inode uint64
-	at    time.Time
+	// mode is that of its directory, see beatFull.
+	mode fs.FileMode
 }
 
 func newPulse(session string) *pulse {
@@ -150,6 +160,9 @@ func (c *catalog) beat(ctx context.Context) error {
 		return err
 	}
 	inode, err := replace(ctx, c.fs, aliveFile(number), append(data, '\n'))
+	if isFull(err) {
+		return errors.Join(c.beatFull(ctx, number), c.hear(ctx, number))
+	}
 	if err != nil {
 		return err
 	}
@@ -157,6 +170,29 @@ func (c *catalog) beat(ctx context.Context) error {
 	c.pulse.inode = inode
 	c.pulse.mu.Unlock()
 	return c.hear(ctx, number)
+}
+
+// beatFull beats on a store that takes no new file: by the permission of the
+// node's directory, for others, who do not get there anyhow.
+func (c *catalog) beatFull(ctx context.Context, number int) error {
+	c.pulse.mu.Lock()
+	c.pulse.beats++
+	mode := 0o700 | fs.FileMode(c.pulse.beats%8)
+	c.pulse.mu.Unlock()
+	return c.fs.Chmod(ctx, memberDir(number), mode)
+}
+
+// signOf is a node's sign as it is now.
+func (c *catalog) signOf(ctx context.Context, number int) (s sign, err error) {
+	if s.inode, err = c.inode(ctx, aliveFile(number)); err != nil {
+		return sign{}, err
+	}
+	info, err := c.fs.Lstat(ctx, memberDir(number))
+	if errors.Is(err, fs.ErrNotExist) { // it has not finished joining
+		err = nil
+	}
+	s.mode = info.Mode
+	return s, err
 }
 
 // checkPulse looks whether somebody else has written this node's file.
@@ -185,13 +221,13 @@ func (c *catalog) hear(ctx context.Context, own int) error {
 		if one.number == own || one.Forgotten {
 			continue
 		}
-		inode, err := c.inode(ctx, aliveFile(one.number))
+		now, err := c.signOf(ctx, one.number)
 		if err != nil {
 			return err
 		}
 		c.pulse.mu.Lock()
-		if last, known := c.pulse.heard[one.number]; !known || last.inode != inode {
-			c.pulse.heard[one.number] = hearing{inode, time.Now()}
+		if last, known := c.pulse.heard[one.number]; !known || last.sign != now {
+			c.pulse.heard[one.number] = hearing{now, time.Now()}
 		}
 		c.pulse.mu.Unlock()
 	}
@@ -207,7 +243,7 @@ func (p *pulse) unheard(number int) (silence time.Duration, stopped bool) {
 	if !known {
 		return 0, false
 	}
-	return time.Since(h.at), h.inode == 0
+	return time.Since(h.at), h.sign.inode == 0
 }
 
 // leave tells others that the driver of this node stops.

@@ -212,7 +212,11 @@ func (r *references) list() map[string]string {
 
 // lookReferred is what comes behind the reference.
 func (c *catalog) lookReferred(ctx context.Context, def Definition) error {
-	removing, err := c.tombstones(ctx, def, -1)
+	nodes, err := c.members.all(ctx)
+	if err != nil {
+		return err
+	}
+	removing, err := c.tombstones(ctx, def, nodes, -1)
 	if err == nil && removing {
 		err = errRemoving
 	}
@@ -227,12 +231,8 @@ func (c *catalog) lookReferred(ctx context.Context, def Definition) error {
 
 // tombstones tells whether a node but one has a tombstone of a volume. That of a
 // node that was forgotten counts too: it may be asleep only.
-func (c *catalog) tombstones(ctx context.Context, def Definition, but int) (bool, error) {
-	list, err := c.members.all(ctx)
-	if err != nil {
-		return false, err
-	}
-	for _, one := range list {
+func (c *catalog) tombstones(ctx context.Context, def Definition, nodes []member, but int) (bool, error) {
+	for _, one := range nodes {
 		if one.number == but {
 			continue
 		}
@@ -244,18 +244,15 @@ func (c *catalog) tombstones(ctx context.Context, def Definition, but int) (bool
 }
 
 // holders are the nodes but one that use a volume.
-func (c *catalog) holders(ctx context.Context, def Definition, but int) ([]Holder, error) {
-	list, err := c.members.all(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (c *catalog) holders(ctx context.Context, def Definition, nodes []member, but int) ([]Holder, error) {
 	var holders []Holder
-	for _, one := range list {
+	for _, one := range nodes {
 		if one.number == but || one.Forgotten {
 			continue
 		}
 		holder := Holder{Node: one.Node, number: one.number}
 		holder.silence, holder.stopped = c.pulse.unheard(one.number)
+		var err error
 		holder.reference, err = c.readReference(ctx, referenceFile(one.number, def.ID))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

@@ -98,8 +98,22 @@ func testTwoNodes(t *testing.T, flag string) {
 	testnode.Eventually(t, "the volume is gone here", func() bool { return docker(t, "volume", "ls", "--quiet") == "" })
 	cli(t, "trash", "restore", "web")
 	shows("the other node shows what was restored", true)
+
+	// And the other way round, by Docker, which knows nothing of other nodes.
+	cli(t, there("mount", "web")...)
+	testnode.Eventually(t, "docker volume rm names who uses it", func() bool {
+		_, err := testnode.TryDocker("volume", "rm", "web")
+		if err == nil {
+			t.Fatal("a volume in use on another node was removed")
+		}
+		return strings.Contains(err.Error(), "volume web is in use on node other-node by mount "+volume.ManualUser)
+	})
+	cli(t, there("unmount", "web")...)
+	testnode.Eventually(t, "the volume can be removed", func() bool {
+		_, err := testnode.TryDocker("volume", "rm", "web")
+		return err == nil
+	})
 	other.Kill()
-	cli(t, "rm", "web")
 }
 
 // TestStoppedContainers: a container that does not run keeps its volume on all
