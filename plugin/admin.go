@@ -30,14 +30,17 @@ type AdminManager interface {
 // Admin serves the command line: JSON over HTTP on a socket that is root's.
 type Admin struct {
 	manager AdminManager
-	info    func() Info
-	log     *slog.Logger
-	server  *http.Server
+	// listContainers is NewAdmin's.
+	listContainers func(context.Context) error
+	info           func() Info
+	log            *slog.Logger
+	server         *http.Server
 }
 
 // NewAdmin returns a handler of the admin API.
-func NewAdmin(manager AdminManager, info func() Info, log *slog.Logger) *Admin {
-	a := &Admin{manager: manager, info: info, log: log}
+// listContainers brings what the manager knows of this node's containers up to date.
+func NewAdmin(manager AdminManager, info func() Info, listContainers func(context.Context) error, log *slog.Logger) *Admin {
+	a := &Admin{manager: manager, info: info, listContainers: listContainers, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/info", a.answer(a.getInfo))
 	mux.HandleFunc("GET /v1/volumes", a.answer(a.list))
@@ -138,16 +141,25 @@ func (a *Admin) create(r *http.Request) (any, error) {
 
 func (a *Admin) remove(r *http.Request) (any, error) {
 	name, query := r.PathValue("name"), r.URL.Query()
-	// dockerd itself refuses what its containers use. It is asked for them a moment
-	// after the fact, which must not get in the way of its own removals.
-	var users []string
-	for _, c := range a.manager.Containers(name) {
-		users = append(users, c.String())
-	}
-	if len(users) > 0 {
+	if users := a.stoppedUsers(r.Context(), name); len(users) > 0 {
 		return nil, fmt.Errorf("remove volume %s: %w", name, &volume.InUseError{Volume: name, Users: users})
 	}
 	return struct{}{}, a.manager.Remove(r.Context(), name, query.Get("store"), query.Has("keep-data"))
+}
+
+// stoppedUsers are the containers of this node that use a volume and do not run;
+// one that runs is counted by its mount. dockerd itself refuses to remove what its
+// containers use; the command line does not ask it.
+func (a *Admin) stoppedUsers(ctx context.Context, name string) (users []string) {
+	if err := a.listContainers(ctx); err != nil {
+		a.log.Warn("containers cannot be listed; those that were known last count", "err", err)
+	}
+	for _, c := range a.manager.Containers(name) {
+		if c.State != "running" {
+			users = append(users, c.String())
+		}
+	}
+	return users
 }
 
 // mountAnswer says where a volume is mounted.

@@ -32,7 +32,7 @@ func serveAdmin(t *testing.T, m AdminManager) *AdminClient {
 			Clients: []mount.Status{{Key: "gv0-1", PID: 7, Users: []string{"web"}}},
 		}
 	}
-	a := NewAdmin(m, info, new(logs).logger())
+	a := NewAdmin(m, info, func(context.Context) error { return nil }, new(logs).logger())
 	served := make(chan error, 1)
 	go func() { served <- a.Serve(l) }()
 	c := NewAdminClient(path)

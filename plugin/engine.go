@@ -38,6 +38,11 @@ const (
 	enginePause = time.Second
 	// engineTime bounds a list of containers.
 	engineTime = 30 * time.Second
+	// listPause is how often the containers are listed without an event, and
+	// againPause how soon behind one: dockerd lists a copy of its containers, which
+	// may not have what the event is about yet.
+	listPause  = 30 * time.Second
+	againPause = time.Second
 	// settleTime is how long to collect events until the containers are listed.
 	settleTime = 50 * time.Millisecond
 )
@@ -93,8 +98,9 @@ func (e *Engine) follow(ctx context.Context) error {
 	events := e.client.Events(ctx, client.EventsListOptions{
 		Filters: make(client.Filters).Add("type", "container").Add("event", containerEvents...),
 	})
+	pause := listPause
 	for {
-		if err := e.list(ctx); err != nil {
+		if err := e.List(ctx); err != nil {
 			return err
 		}
 		if e.setState("its containers are known") {
@@ -102,8 +108,12 @@ func (e *Engine) follow(ctx context.Context) error {
 		}
 		select {
 		case <-events.Messages:
+			pause = againPause
 		case err := <-events.Err:
 			return err
+		case <-time.After(pause):
+			pause = listPause
+			continue
 		}
 		for settled := time.After(settleTime); settled != nil; {
 			select {
@@ -117,8 +127,8 @@ func (e *Engine) follow(ctx context.Context) error {
 	}
 }
 
-// list tells of the containers that are there.
-func (e *Engine) list(ctx context.Context) error {
+// List tells of the containers that are there.
+func (e *Engine) List(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, engineTime)
 	defer cancel()
 	containers, err := e.client.ContainerList(ctx, client.ContainerListOptions{All: true})

@@ -162,7 +162,7 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	docker := plugin.NewDocker(manager, log)
 	admin := plugin.NewAdmin(manager, func() plugin.Info {
 		return plugin.Info{Version: version, Node: node, PID: os.Getpid(), Socket: s.pluginSocket, Docker: parts.engine.State(), Stores: manager.Stores(), Clients: clients.List()}
-	}, log)
+	}, parts.engine.List, log)
 	failed := make(chan error, 2)
 	go func() { failed <- docker.Serve(dockerListener) }()
 	go func() { failed <- admin.Serve(adminListener) }()
@@ -299,6 +299,7 @@ func (s *serveOptions) newParts(clients *mount.Clients, log *slog.Logger) (p par
 // watcher is a *plugin.Engine, or noEngine.
 type watcher interface {
 	Watch(ctx context.Context)
+	List(ctx context.Context) error
 	State() string
 }
 
@@ -306,6 +307,8 @@ type watcher interface {
 type noEngine struct{}
 
 func (noEngine) Watch(context.Context) {}
+
+func (noEngine) List(context.Context) error { return nil }
 
 func (noEngine) State() string {
 	return "not asked for containers (--docker-socket is empty): other nodes are told of mounts only"
