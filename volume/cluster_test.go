@@ -217,6 +217,28 @@ func TestClash(t *testing.T) {
 	})
 }
 
+// TestContainerOfUnknownVolume: a node whose state was lost, and whose listing has
+// a hole, does not take back what an earlier session has published.
+func TestContainerOfUnknownVolume(t *testing.T) {
+	a, b, nodeA, _, d := twoNodes(t)
+	db := map[string][]ContainerRef{"web": {{ID: "1f", Name: "db", State: "exited"}}}
+	must(t, b.Create(t.Context(), "web", nil))
+	must(t, a.stores[0].refresh(t.Context()))
+	a.SetContainers(db)
+	must(t, a.reconcile(t.Context(), a.stores[0]))
+	must(t, os.RemoveAll(filepath.Join(nodeA.config.StateDir, "known")))
+	d.hide("web.json", true)
+	again := nodeA.restart(t, a)
+	must(t, again.stores[0].refresh(t.Context()))
+	again.SetContainers(db)
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	wantText(t, b.Remove(t.Context(), "web", "", false), "by container db (exited)")
+	d.hide("web.json", false)
+	again.SetContainers(nil)
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	must(t, b.Remove(t.Context(), "web", "", false))
+}
+
 // TestHeartOnFullStore: a store that takes no new file carries heartbeats.
 func TestHeartOnFullStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -113,6 +113,9 @@ func (m *Manager) withdraw(ctx context.Context, s *store, cat *catalog, id, name
 	if _, inUse := m.usedOn(s)[id]; inUse {
 		return true, nil
 	}
+	if _, found := s.get(name); !found && len(m.Containers(name)) > 0 {
+		return false, nil // a listing with holes may have kept this node from knowing the volume
+	}
 	return true, cat.unrefer(ctx, id)
 }
 
