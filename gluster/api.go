@@ -372,19 +372,35 @@ func create(dir *gfapi.Object, base string, data []byte) (inode uint64, err erro
 func (a *API) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return ask(ctx, a, "read", name, func() (data []byte, err error) {
 		err = a.named("read", name, func(dir *gfapi.Object, base string) error {
-			object, stat, err := dir.Lookup(base)
-			if err != nil {
-				return err
-			}
-			if fileMode(stat.Mode).IsRegular() && stat.Size <= MaxFileSize {
+			return onObject(dir, base, func(object *gfapi.Object, stat gfapi.Stat) (err error) {
+				if !fileMode(stat.Mode).IsRegular() || stat.Size > MaxFileSize {
+					return fs.ErrInvalid
+				}
 				data, err = readObject(object)
-			} else {
-				err = fs.ErrInvalid
-			}
-			return errors.Join(err, object.Close())
+				return err
+			})
 		})
 		return data, err
 	})
+}
+
+// maxReplaced is how often in a row another node may have replaced what a name
+// stood for, until that is the answer.
+const maxReplaced = 20
+
+// onObject calls fn with what a name stands for. If that is not on the store any
+// more by the time it is used, the name is looked up once more: it may stand for
+// another file, or for none.
+func onObject(dir *gfapi.Object, base string, fn func(object *gfapi.Object, stat gfapi.Stat) error) error {
+	for attempt := 1; ; attempt++ {
+		object, stat, err := dir.Lookup(base)
+		if err == nil {
+			err = errors.Join(fn(object, stat), object.Close())
+		}
+		if !errors.Is(err, syscall.ESTALE) || attempt == maxReplaced {
+			return err
+		}
+	}
 }
 
 func readObject(object *gfapi.Object) ([]byte, error) {
@@ -485,16 +501,12 @@ func (a *API) Chmod(ctx context.Context, name string, mode fs.FileMode) error {
 
 func (a *API) setAttributes(ctx context.Context, op, name string, attributes gfapi.Stat, valid int) error {
 	return a.in(ctx, op, name, func(dir *gfapi.Object, base string) error {
-		object, stat, err := dir.Lookup(base)
-		if err != nil {
-			return err
-		}
-		if valid == gfapi.SetMode && fileMode(stat.Mode).Type() != fs.ModeDir {
-			err = syscall.ENOTDIR
-		} else {
-			err = object.SetAttributes(attributes, valid)
-		}
-		return errors.Join(err, object.Close())
+		return onObject(dir, base, func(object *gfapi.Object, stat gfapi.Stat) error {
+			if valid == gfapi.SetMode && fileMode(stat.Mode).Type() != fs.ModeDir {
+				return syscall.ENOTDIR
+			}
+			return object.SetAttributes(attributes, valid)
+		})
 	})
 }
 

@@ -90,3 +90,56 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestAPIReplaced: who uses a file that somebody else replaces or removes again
+// and again finds one of them or none, and never one that is gone.
+func TestAPIReplaced(t *testing.T) {
+	gv := testnode.NewGlusterVolume(t, 3, "", "replica", "3")
+	reader, writer := openAPI(t, gv.Address()), openAPI(t, gv.Address())
+	const rounds = 150
+	ended := make(chan error, 1)
+	go func() {
+		for range rounds {
+			for _, step := range []func() error{
+				func() error { _, err := writer.Create(t.Context(), "draft", []byte("file")); return err },
+				func() error { return writer.Rename(t.Context(), "draft", "file") },
+				func() error { _, err := writer.Create(t.Context(), "draft", []byte("file")); return err },
+				func() error { return writer.Rename(t.Context(), "draft", "file") },
+				func() error { return writer.Remove(t.Context(), "file") },
+			} {
+				if err := step(); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}
+		ended <- nil
+	}()
+	found, missed := 0, 0
+	for {
+		data, readErr := reader.ReadFile(t.Context(), "file")
+		chownErr := reader.Chown(t.Context(), "file", 7, -1)
+		for _, err := range []error{readErr, chownErr} {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+		switch {
+		case readErr != nil:
+			missed++
+		case string(data) != "file":
+			t.Fatalf("half a file: %q", data)
+		default:
+			found++
+		}
+		select {
+		case err := <-ended:
+			must(t, err)
+			if found == 0 || missed == 0 {
+				t.Errorf("the file was found %d times and missed %d times", found, missed)
+			}
+			return
+		default:
+		}
+	}
+}

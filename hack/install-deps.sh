@@ -4,6 +4,7 @@
 #
 #   build    what builds it, Go excepted
 #   runtime  what a node runs: Gluster, Docker, and the tools of the demo
+#   cluster  what hack/cluster takes besides
 #   test     all that the tests need, which includes build and runtime
 #
 # Debian starts the services it installs. That is left to it where systemd runs
@@ -14,7 +15,7 @@ set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 readonly policy=/usr/sbin/policy-rc.d
-readonly usage="usage: hack/install-deps.sh build|runtime|test..."
+readonly usage="usage: hack/install-deps.sh build|runtime|cluster|test..."
 
 # Each line: how to tell that it is there (a command, a static one, or a file),
 # and the package.
@@ -32,9 +33,12 @@ docker docker.io
 static:busybox busybox-static
 ip iproute2
 "
+readonly cluster_needs="
+iptables iptables
+pkill procps
+"
 readonly test_needs="
 docker-compose docker-compose
-iptables iptables
 shellcheck shellcheck
 gcc gcc
 /usr/include/stdlib.h libc6-dev
@@ -60,7 +64,8 @@ needs_of() {
     case $1 in
         build) echo "$build_needs" ;;
         runtime) echo "$runtime_needs$(apparmor_need)" ;;
-        test) echo "$build_needs$runtime_needs$(apparmor_need)$test_needs" ;;
+        cluster) echo "$cluster_needs" ;;
+        test) echo "$build_needs$runtime_needs$(apparmor_need)$cluster_needs$test_needs" ;;
         *) fail "no group '$1'; $usage" ;;
     esac
 }
