@@ -39,6 +39,7 @@ pkill procps
 "
 readonly test_needs="
 docker-compose docker-compose
+/usr/share/doc/libfaketime libfaketime
 shellcheck shellcheck
 gcc gcc
 /usr/include/stdlib.h libc6-dev

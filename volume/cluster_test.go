@@ -109,6 +109,9 @@ func TestForget(t *testing.T) {
 		a, b, nodeA, _, d := twoNodes(t)
 		must(t, a.Create(t.Context(), "web", nil))
 		must(t, a.Create(t.Context(), "kept", nil))
+		must(t, a.Create(t.Context(), "db", nil))
+		a.SetContainers(map[string][]ContainerRef{"db": {{ID: "1f", Name: "db", State: "exited"}}})
+		must(t, a.reconcile(t.Context(), a.stores[0]))
 		for _, name := range []string{"web", "kept"} {
 			_, err := a.Mount(t.Context(), name, "1")
 			must(t, err)
@@ -125,19 +128,23 @@ func TestForget(t *testing.T) {
 		}
 		nodes, err := b.Nodes(t.Context())
 		must(t, err)
-		if len(nodes) != 2 || nodes[0].State != "silent" || nodes[0].Silence < 290 || nodes[0].Volumes != 2 || nodes[1].State != "this node" {
+		if len(nodes) != 2 || nodes[0].State != "silent" || nodes[0].Silence < 290 || nodes[0].Volumes != 3 || nodes[1].State != "this node" {
 			t.Errorf("nodes: %+v", nodes)
 		}
 		wantText(t, b.Remove(t.Context(), "web", "", false), "unheard of for 5m0s; if it is gone for good, say 'glustervol node forget node-a'")
 		must(t, b.Forget(t.Context(), "node-a"))
 		must(t, b.Remove(t.Context(), "web", "", false))
+		must(t, b.Remove(t.Context(), "db", "", false))
 
-		must(t, a.reconcile(t.Context(), a.stores[0])) // it comes back
-		if lines := nodeA.logs.with("was removed on another", "volume=web", "trash restore web."); len(lines) != 1 {
-			t.Errorf("log: %q", lines)
+		must(t, a.stores[0].refresh(t.Context())) // it comes back
+		must(t, a.reconcile(t.Context(), a.stores[0]))
+		for _, name := range []string{"web", "db"} {
+			if lines := nodeA.logs.with("was removed on another", "volume="+name, "trash restore "+name+"."); len(lines) != 1 {
+				t.Errorf("log about %s: %q", name, lines)
+			}
 		}
 		must(t, a.reconcile(t.Context(), a.stores[0]))
-		if lines := nodeA.logs.with("was removed on another"); len(lines) != 1 {
+		if lines := nodeA.logs.with("was removed on another"); len(lines) != 2 {
 			t.Errorf("told again: %q", lines)
 		}
 		wantText(t, b.Remove(t.Context(), "kept", "", false), "in use on node node-a")

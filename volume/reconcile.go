@@ -26,7 +26,10 @@ func (m *Manager) reconcile(ctx context.Context, s *store) error {
 		return s.failed(err)
 	}
 	var errs []error
-	_, known := m.containers.all()
+	byVolume, known := m.containers.all()
+	if known {
+		s.dropGone(byVolume)
+	}
 	used := m.usedOn(s)
 	for _, r := range used {
 		errs = append(errs, m.publish(ctx, s, cat, r))
@@ -53,13 +56,13 @@ func (m *Manager) reconcile(ctx context.Context, s *store) error {
 }
 
 // usedOn is what this node uses of a store, by the volume's id. Containers name
-// a volume, and mean the one that has the name.
+// a volume, and mean the one that has the name, or had it until now.
 func (m *Manager) usedOn(s *store) map[string]reference {
 	used := map[string]reference{}
 	byVolume, _ := m.containers.all()
 	for name, refs := range byVolume {
-		if def, found := s.get(name); found {
-			used[def.ID] = reference{Volume: name, ID: def.ID, Containers: refs}
+		for _, id := range s.named(name) {
+			used[id] = reference{Volume: name, ID: id, Containers: refs}
 		}
 	}
 	for _, v := range m.mounts.list() {
@@ -73,7 +76,7 @@ func (m *Manager) usedOn(s *store) map[string]reference {
 // publish publishes a volume that is in use already. Should it have been removed
 // meanwhile, that is told once.
 func (m *Manager) publish(ctx context.Context, s *store, cat *catalog, r reference) error {
-	if cat.references.same(r) {
+	if cat.references.same(r) || s.isLost(r.ID) {
 		return nil
 	}
 	unlock, free := m.names.tryLock(r.Volume)
@@ -93,10 +96,9 @@ func (m *Manager) publish(ctx context.Context, s *store, cat *catalog, r referen
 	case errors.Is(err, errRemoving): // it is seen to be in use, or the removal ends
 		return nil
 	case errors.Is(err, ErrNotFound):
-		if s.tellLost(def.ID) {
-			s.log.Error("volume is in use on this node, but was removed on another that did not know of it; its data is in the trash",
-				"volume", def.Name, "id", def.ID, "restore", "glustervol trash restore "+def.entry())
-		}
+		s.log.Error("volume is in use on this node, but was removed on another that did not know of it; its data is in the trash",
+			"volume", def.Name, "id", def.ID, "restore", "glustervol trash restore "+def.entry())
+		s.noteLost(def.ID)
 		return nil
 	}
 	return err
@@ -119,15 +121,38 @@ func (m *Manager) withdraw(ctx context.Context, s *store, cat *catalog, id, name
 	return true, cat.unrefer(ctx, id)
 }
 
-// tellLost tells whether the loss of a volume has not been told yet.
-func (s *store) tellLost(id string) bool {
+// named are the ids of the volume that has a name, and of one that had it and is
+// not known to be lost yet.
+func (s *store) named(name string) (ids []string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, volumes := range []map[string]Definition{s.known, s.gone} {
+		if def, found := volumes[name]; found && !s.lost[def.ID] {
+			ids = append(ids, def.ID)
+		}
+	}
+	return ids
+}
+
+func (s *store) isLost(id string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.lost[id]
+}
+
+// noteLost notes that the loss of a volume was told. Its id never comes back:
+// what is restored is given another one.
+func (s *store) noteLost(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lost[id] {
-		return false
-	}
 	s.lost[id] = true
-	return true
+}
+
+// dropGone forgets volumes that are gone, when no container means them.
+func (s *store) dropGone(byVolume map[string][]ContainerRef) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.gone, func(name string, def Definition) bool { return len(byVolume[name]) == 0 || s.lost[def.ID] })
 }
 
 // referencesOf are the names of the volumes, by id, that a node has references to.

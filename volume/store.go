@@ -53,6 +53,9 @@ type store struct {
 	// trouble is why the last attempt to reach it failed, or nil.
 	trouble error
 	known   map[string]Definition
+	// gone are volumes that were known, and are not on the store any more, by
+	// name: those that containers of this node use are to be told of as lost.
+	gone map[string]Definition
 	// damaged has the names whose definition cannot be read, so that it is
 	// said once.
 	damaged map[string]bool
@@ -83,6 +86,7 @@ func newStore(address gluster.Address, config Config) (*store, error) {
 		toPurge:    make(chan struct{}, 1),
 		connecting: make(chan struct{}, 1),
 		known:      known,
+		gone:       map[string]Definition{},
 		damaged:    map[string]bool{},
 		lost:       map[string]bool{},
 		expired:    map[string]bool{},
@@ -222,6 +226,9 @@ func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
 	case err == nil:
 		s.keep(def)
 	case errors.Is(err, ErrNotFound):
+		if old, known := s.known[name]; known {
+			s.gone[name] = old
+		}
 		s.drop(name)
 	}
 	return def, s.failed(err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -264,6 +265,19 @@ func fails(t testing.TB, err error, words ...string) {
 	}
 }
 
+// held waits until a node refuses to remove a volume with words in its error. That
+// it is removed, no test that calls this can bear.
+func held(t testing.TB, n *node, volume string, words ...string) {
+	t.Helper()
+	within(t, patience, n.name+" refuses to remove "+volume+": "+strings.Join(words, ", "), func() bool {
+		_, err := n.tryDocker("volume", "rm", volume)
+		if err == nil {
+			t.Fatalf("%s has removed volume %s, wanted an error with %q", n.name, volume, words)
+		}
+		return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(err.Error(), word) })
+	})
+}
+
 // within waits for something to be so, and fails the test when it is not in time.
 func within(t testing.TB, limit time.Duration, what string, holds func() bool) {
 	t.Helper()
@@ -281,4 +295,11 @@ func decode[T any](t testing.TB, text string) (value T) {
 		t.Fatalf("%v: %s", err, text)
 	}
 	return value
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -48,15 +48,6 @@ func TestRaces(t *testing.T) {
 	if outcomes.mounted < races/20 || outcomes.removed < races/20 {
 		t.Error("the races are none: one side nearly always wins")
 	}
-	for _, n := range c.nodes {
-		within(t, patience, n.name+" has let go of all", func() bool {
-			list, err := n.admin.List(t.Context())
-			for _, v := range list {
-				err = errors.Join(err, n.admin.Remove(t.Context(), v.Name, "", false))
-			}
-			return err == nil
-		})
-	}
 }
 
 // race has one node mount a new volume and another remove it.
