@@ -4,6 +4,8 @@ UNITDIR ?= /usr/lib/systemd/system
 # systemd applies it to all mounts in /run/glustervol/clients.
 MOUNTS_CONF := run-glustervol-clients-.mount.d/glustervol.conf
 FUZZTIME ?= 30s
+DURATION ?= 1h
+SEED ?= 0
 TEST_TIMEOUT ?= 20m
 GOLANGCI_LINT_VERSION := v2.15.0
 
@@ -94,6 +96,10 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
 	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
 	$(MAKE) --no-print-directory bench
+
+.PHONY: soak
+soak: go ## Load three nodes and kill their drivers for DURATION (1h), with SEED's choices; then look for what is lost (as root)
+	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./hack/clustertest -soak.time='$(DURATION)' -soak.seed='$(SEED)'
 
 .PHONY: bench
 bench: go ## Measure both control planes side by side (as root)

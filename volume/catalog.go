@@ -114,7 +114,7 @@ var errLate = fmt.Errorf("it took longer than %s; what is half done is settled w
 
 func newCatalog(store gluster.FS, node Node) *catalog {
 	return &catalog{
-		fs: store, node: node, members: newMembers(store, node.ID), references: references{published: map[string]reference{}},
+		fs: store, node: node, members: newMembers(store, node.ID), references: references{published: map[string]reference{}, unused: map[string]bool{}},
 		pulse:    newPulse(node.Session),
 		patience: settlePatience, tombstonePatience: tombstonePatience, seen: map[string]time.Time{},
 	}

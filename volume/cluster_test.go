@@ -320,6 +320,85 @@ func TestStoppedContainer(t *testing.T) {
 	must(t, again.reconcile(t.Context(), again.stores[0]))
 	wantText(t, b.Remove(t.Context(), "web", "", false), "by container db (running)")
 	again.SetContainers(nil)
-	must(t, again.reconcile(t.Context(), again.stores[0]))
+	for range 2 {
+		must(t, again.reconcile(t.Context(), again.stores[0]))
+	}
 	must(t, b.Remove(t.Context(), "web", "", false))
+}
+
+// TestFilledVolume: Docker mounts and unmounts a volume to fill it before it
+// lists the container that it is for.
+func TestFilledVolume(t *testing.T) {
+	a, b, nodeA, _, _ := twoNodes(t)
+	nodeA.config.AwaitContainers = true
+	a = nodeA.restart(t, a)
+	a.SetContainers(nil)
+	must(t, a.Create(t.Context(), "web", nil))
+	refused := func() {
+		t.Helper()
+		must(t, a.reconcile(t.Context(), a.stores[0]))
+		wantText(t, b.Remove(t.Context(), "web", "", false), "in use on node node-a")
+	}
+	for range 3 { // each time it counts from the beginning
+		_, err := a.Mount(t.Context(), "web", "1")
+		must(t, err)
+		refused()
+		must(t, a.Unmount(t.Context(), "web", "1"))
+		refused()
+	}
+	a.SetContainers(map[string][]ContainerRef{"web": {{ID: "1f", Name: "db", State: "created"}}})
+	refused()
+	refused()
+	a.SetContainers(nil)
+	refused()
+	must(t, a.reconcile(t.Context(), a.stores[0]))
+	must(t, b.Remove(t.Context(), "web", "", false))
+}
+
+// TestReferenceUnderWay: a driver that cleans up what an earlier one has left
+// does not take a reference that it is about to write for such.
+func TestReferenceUnderWay(t *testing.T) {
+	a, b, _, _, d := twoNodes(t)
+	must(t, a.Create(t.Context(), "web", nil))
+	must(t, a.stores[0].refresh(t.Context()))
+	web, _ := a.stores[0].get("web")
+	must(t, a.reconcile(t.Context(), a.stores[0]))
+	cat, err := a.stores[0].connect(t.Context())
+	must(t, err)
+	cat.references.clean = false
+	number, _ := cat.members.joined()
+	d.write(t, referenceFile(number, web.ID), "")
+	unlock, free := a.names.tryLock("web") // a mount is under way
+	if !free {
+		t.Fatal("the name is held")
+	}
+	must(t, a.reconcile(t.Context(), a.stores[0]))
+	wantText(t, b.Remove(t.Context(), "web", "", false), "a reference that cannot be read")
+	unlock()
+	must(t, a.reconcile(t.Context(), a.stores[0]))
+	must(t, b.Remove(t.Context(), "web", "", false))
+}
+
+// TestAllNames: who holds all names is alone.
+func TestAllNames(t *testing.T) {
+	locks := newNameLocks()
+	unlock, ok := locks.tryLock("web")
+	if !ok {
+		t.Fatal("a name that is free cannot be taken")
+	}
+	if _, ok := locks.tryLock(allNames); ok {
+		t.Error("all names are taken while one is held")
+	}
+	unlock()
+	unlock, ok = locks.tryLock(allNames)
+	if !ok {
+		t.Fatal("all names are free and cannot be taken")
+	}
+	if _, ok := locks.tryLock("web"); ok {
+		t.Error("a name is taken while all are held")
+	}
+	unlock()
+	if _, ok := locks.tryLock("web"); !ok {
+		t.Error("a name that is free again cannot be taken")
+	}
 }

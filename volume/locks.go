@@ -6,7 +6,11 @@ import (
 	"sync"
 )
 
-// nameLocks keep operations on one name apart, and on different names not.
+// allNames, which is no volume's, is every name at once.
+const allNames = ""
+
+// nameLocks keep operations on one name apart, and on different names not. Who
+// holds allNames is alone.
 type nameLocks struct {
 	mu   *sync.Mutex
 	held map[string]chan struct{}
@@ -41,8 +45,10 @@ func (l nameLocks) tryLock(name string) (unlock func(), ok bool) {
 func (l nameLocks) take(name string) (unlock func(), ok bool, freed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if freed, busy := l.held[name]; busy {
-		return nil, false, freed
+	for held, freed := range l.held {
+		if held == name || held == allNames || name == allNames {
+			return nil, false, freed
+		}
 	}
 	done := make(chan struct{})
 	l.held[name] = done

@@ -31,6 +31,7 @@ func (m *Manager) reconcile(ctx context.Context, s *store) error {
 		s.dropGone(byVolume)
 	}
 	used := m.usedOn(s)
+	cat.references.keepUsed(used)
 	for _, r := range used {
 		errs = append(errs, m.publish(ctx, s, cat, r))
 	}
@@ -105,7 +106,8 @@ func (m *Manager) publish(ctx context.Context, s *store, cat *catalog, r referen
 }
 
 // withdraw takes a reference back, if the volume is still not used. ok is false
-// if it has to be tried again.
+// if it has to be tried again. One whose volume cannot be read may be about to be
+// written, for a mount: it takes that nothing at all is under way.
 func (m *Manager) withdraw(ctx context.Context, s *store, cat *catalog, id, name string) (ok bool, err error) {
 	unlock, free := m.names.tryLock(name)
 	if !free {
@@ -117,6 +119,11 @@ func (m *Manager) withdraw(ctx context.Context, s *store, cat *catalog, id, name
 	}
 	if _, found := s.get(name); !found && len(m.Containers(name)) > 0 {
 		return false, nil // a listing with holes may have kept this node from knowing the volume
+	}
+	// Docker unmounts a volume that it has filled for a new container before its
+	// list has that container: what is seen once only may be in use.
+	if m.config.AwaitContainers && !cat.references.unusedBefore(id) {
+		return false, nil
 	}
 	return true, cat.unrefer(ctx, id)
 }
@@ -177,7 +184,7 @@ func (c *catalog) referencesOf(ctx context.Context, number int) (map[string]stri
 		case err != nil && !errors.Is(err, ErrDamaged):
 			return nil, err
 		}
-		names[id] = r.Volume // "" for a damaged one
+		names[id] = r.Volume // allNames for a damaged one
 	}
 	return names, nil
 }

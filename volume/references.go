@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"reflect"
 	"strconv"
@@ -57,6 +58,8 @@ type references struct {
 	// published are the references, by the volume's id, that are on the store and
 	// were seen to be in time.
 	published map[string]reference
+	// unused are those that were found to be of no use the last time.
+	unused map[string]bool
 	// clean tells that what earlier sessions have left is gone.
 	clean bool
 }
@@ -179,12 +182,30 @@ func (r *references) drop(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.published, id)
+	delete(r.unused, id)
 }
 
 func (r *references) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.published)
+}
+
+// keepUsed notes which volumes are in use.
+func (r *references) keepUsed(used map[string]reference) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.unused, func(id string, _ bool) bool { _, inUse := used[id]; return inUse })
+}
+
+// unusedBefore notes that a volume is not in use, and tells whether it was not the
+// last time either.
+func (r *references) unusedBefore(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.unused[id]
+	r.unused[id] = true
+	return before
 }
 
 func (r *references) swept() bool {

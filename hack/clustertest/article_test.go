@@ -85,6 +85,7 @@ func TestTogether(t *testing.T) {
 	t.Run("create with different options", func(t *testing.T) { testCreateDifferent(t, c) })
 	t.Run("trash", func(t *testing.T) { testTrash(t, c) })
 	t.Run("Swarm", func(t *testing.T) { testSwarm(t, c) })
+	t.Run("README", func(t *testing.T) { testReadme(t, c) })
 }
 
 // onAll runs what on all nodes at the same time, and returns its errors.

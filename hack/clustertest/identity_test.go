@@ -24,7 +24,7 @@ func TestCopiedDisk(t *testing.T) {
 	}
 	clash := "another machine, node1, uses this node's id " + one.id + " too"
 	within(t, patience, "node4 finds out", func() bool { return strings.Contains(four.cli("info"), clash) })
-	for _, args := range [][]string{{"volume", "create", "--driver=glustervol", "mine"}, {"run", "--rm", "--volume=web:/data", "busybox"}} {
+	for _, args := range [][]string{{"volume", "create", "--driver=glustervol", "mine"}, {"run", "--rm", "--volume=web:/data", "--volume-driver=glustervol", "busybox"}} {
 		_, err := four.tryDocker(args...)
 		fails(t, err, clash, "remove the file node-id in its state directory")
 	}

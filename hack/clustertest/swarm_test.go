@@ -1,9 +1,12 @@
 package clustertest
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/glustervol/glustervol/hack/testnode"
 )
@@ -22,6 +25,22 @@ func testSwarm(t *testing.T, c *cluster) {
 		})
 	}
 	one.docker("service", "rm", "logger")
+}
+
+// testReadme runs the README's example for several nodes as it is written.
+func testReadme(t *testing.T, c *cluster) {
+	text, err := os.ReadFile("../../README.md")
+	must(t, err)
+	blocks := regexp.MustCompile("(?s)<!-- not run here: hack/clustertest does, on three nodes -->\n```sh\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) == 0 {
+		t.Fatal("the README has no example for several nodes")
+	}
+	for _, n := range c.nodes {
+		n.docker("tag", testnode.Image, "alpine")
+	}
+	for _, block := range blocks {
+		c.run("exec", "node1", "bash", "-euxc", `sudo() { "$@"; }; `+block[1]) // root needs no sudo
+	}
 }
 
 // TestServiceMoves: a service of one task is moved when its node is drained or
@@ -50,7 +69,9 @@ func TestServiceMoves(t *testing.T) {
 	one.docker("node", "update", "--availability=active", first.name)
 
 	c.run("kill", second.name)
+	killed := time.Now()
 	awaitMoves(3)
+	t.Logf("the service runs on another node %s after its node's death", time.Since(killed).Round(time.Second))
 	if third := place(); third != first.name {
 		t.Errorf("the service is on %s, not on %s", third, first.name)
 	}
