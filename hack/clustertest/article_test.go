@@ -1,7 +1,11 @@
 package clustertest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -84,6 +88,7 @@ func TestTogether(t *testing.T) {
 	t.Run("create with equal options", func(t *testing.T) { testCreateEqual(t, c) })
 	t.Run("create with different options", func(t *testing.T) { testCreateDifferent(t, c) })
 	t.Run("trash", func(t *testing.T) { testTrash(t, c) })
+	t.Run("purge", func(t *testing.T) { testPurgeGoesOn(t, c) })
 	t.Run("Swarm", func(t *testing.T) { testSwarm(t, c) })
 	t.Run("README", func(t *testing.T) { testReadme(t, c) })
 }
@@ -174,4 +179,46 @@ func testTrash(t *testing.T, c *cluster) {
 	if list := decode[[]volume.Trashed](t, one.cli("trash", "ls", "--json")); len(list) != 0 {
 		t.Errorf("the trash behind three that emptied it: %+v", list)
 	}
+}
+
+// testPurgeGoesOn: a purge that a crash interrupts goes on elsewhere.
+func testPurgeGoesOn(t *testing.T, c *cluster) {
+	const files = 3000
+	one, three := c.nodes[0], c.nodes[2]
+	one.cli("create", "large")
+	dir := one.path(one.cli("mount", "large"))
+	for i := range files {
+		must(t, os.WriteFile(fmt.Sprintf("%s/file%d", dir, i), nil, 0o600))
+	}
+	one.cli("unmount", "large")
+	within(t, patience, "the volume is removed", func() bool {
+		_, err := three.tryCLI("rm", "large")
+		return err == nil
+	})
+	left := func() (n int) {
+		dirs, err := filepath.Glob(one.brick(".glustervol/trash/large.*"))
+		must(t, err)
+		for _, dir := range dirs {
+			list, err := os.ReadDir(dir) // a record is none
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				n += 1 + len(list)
+			}
+		}
+		return n
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := three.tryCLI("trash", "empty")
+		ended <- err
+	}()
+	within(t, patience, "the purge has begun", func() bool { return left() < files })
+	c.run("kill", three.name, "glustervol")
+	fails(t, <-ended, "trash empty")
+	rest := left()
+	if rest == 0 {
+		t.Fatal("the purge was through before its driver was killed")
+	}
+	t.Logf("%d of %d files were left", rest-1, files)
+	within(t, patience, "others go on with the purge", func() bool { return left() == 0 })
+	c.up(three.name)
 }
