@@ -4,6 +4,7 @@ UNITDIR ?= /usr/lib/systemd/system
 # systemd applies it to all mounts in /run/glustervol/clients.
 MOUNTS_CONF := run-glustervol-clients-.mount.d/glustervol.conf
 FUZZTIME ?= 30s
+ROUNDS ?= 60
 DURATION ?= 1h
 SEED ?= 0
 TEST_TIMEOUT ?= 20m
@@ -95,15 +96,15 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
 	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
-	$(MAKE) --no-print-directory bench
+	$(MAKE) --no-print-directory bench ROUNDS=10
 
 .PHONY: soak
 soak: go ## Load three nodes and kill their drivers for DURATION (1h), with SEED's choices; then look for what is lost (as root)
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./hack/clustertest -soak.time='$(DURATION)' -soak.seed='$(SEED)'
 
 .PHONY: bench
-bench: go ## Measure both control planes side by side (as root)
-	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1x ./cmd/glustervol
+bench: go ## Measure both control planes side by side, ROUNDS (60) times (as root)
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1x ./cmd/glustervol -rounds='$(ROUNDS)'
 
 .PHONY: fuzz
 fuzz: go ## Run each fuzz test for FUZZTIME (30s)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net"
@@ -23,12 +24,11 @@ import (
 	"github.com/glustervol/glustervol/volume"
 )
 
-const (
-	// benchRounds is how often each operation is measured.
-	benchRounds = 60
-	// benchFiles is how many files the large volume has.
-	benchFiles = 2000
-)
+// benchRounds is how often each operation is measured.
+var benchRounds = flag.Int("rounds", 60, "how often BenchmarkControlPlanes measures each operation")
+
+// benchFiles is how many files the large volume has.
+const benchFiles = 2000
 
 // BenchmarkControlPlanes measures operations of both control planes side by
 // side on one Gluster volume, against mkdir, rename and rmdir on a mount made by
@@ -47,7 +47,7 @@ func BenchmarkControlPlanes(b *testing.B) {
 			gv := testnode.NewGlusterVolume(b, kind.bricks, "", kind.args...)
 			bench := newBench(b, gv)
 			for b.Loop() {
-				for round := range benchRounds {
+				for round := range *benchRounds {
 					bench.round(round)
 				}
 			}
@@ -223,7 +223,7 @@ func (s *bench) measure(operation, way string, do func() error) {
 
 // print prints the medians, and what stands against the figures by hand.
 func (s *bench) print(doc string) {
-	fmt.Printf("\nmedians of %d rounds on a Gluster volume of %s, in ms\n", benchRounds, doc)
+	fmt.Printf("\nmedians of %d rounds on a Gluster volume of %s, in ms\n", *benchRounds, doc)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "operation\tby hand\tgfapi\tfuse\tfuse/gfapi")
 	for _, operation := range s.operations {

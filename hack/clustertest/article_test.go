@@ -18,7 +18,8 @@ import (
 // TestArticle goes step by step through what somebody tried with Convoy on a
 // hand-made mount, and the two holes that he found: a removed volume's data came
 // back under a new one of its name, and one node could remove what a stopped
-// container on another still referenced.
+// container on another still referenced. It has the machine for itself, since it
+// asks what shows in time.
 func TestArticle(t *testing.T) {
 	c := newCluster(t)
 	one, two, three := c.nodes[0], c.nodes[1], c.nodes[2]
@@ -84,6 +85,7 @@ func runNamed(n *node, name, script string) string {
 
 // TestTogether is what several nodes do at the same time, by way of Docker.
 func TestTogether(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	t.Run("create with equal options", func(t *testing.T) { testCreateEqual(t, c) })
 	t.Run("create with different options", func(t *testing.T) { testCreateDifferent(t, c) })

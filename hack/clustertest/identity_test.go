@@ -11,6 +11,7 @@ import (
 // TestCopiedDisk: a machine that was made by copying another one's disk has its
 // node id, and does not serve the store until that is mended.
 func TestCopiedDisk(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	one := c.nodes[0]
 	one.docker("volume", "create", "--driver=glustervol", "web")
@@ -45,6 +46,7 @@ func TestCopiedDisk(t *testing.T) {
 // back all the same.
 func TestForgotten(t *testing.T) {
 	const forgetPatience = 3 * time.Minute // README: "Several nodes"
+	t.Parallel()
 	c := newCluster(t)
 	one, two, three := c.nodes[0], c.nodes[1], c.nodes[2]
 	startWriter(three, "writer", "web")

@@ -24,11 +24,9 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// Most of a test's time is waiting for daemons and deadlines.
-	if flag.Lookup("test.parallel").Value.String() < "4" {
-		if err := flag.Set("test.parallel", "4"); err != nil {
-			panic(err)
-		}
+	// Most of a test's time is waiting for Gluster's and the driver's deadlines.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
 	}
 	testnode.Main(m)
 }
@@ -57,7 +55,6 @@ type cluster struct {
 func newCluster(t *testing.T, flags ...string) *cluster {
 	t.Helper()
 	testnode.Require(t)
-	t.Parallel()
 	state := filepath.Join("/var/lib/glustervol/clusters", t.Name()) // in memory: disks of test machines are slow
 	c := &cluster{t: t, state: state, env: append(os.Environ(),
 		"GLUSTERVOL_CLUSTER="+state, "GLUSTERVOL_DRIVER="+driverBinary(t), "GLUSTERVOL_OPTS="+strings.Join(append(flags, "--log-level=debug"), " "))}

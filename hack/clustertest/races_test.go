@@ -30,6 +30,7 @@ type raceOutcomes struct {
 // TestRaces: of a node that mounts a volume and one that removes it at the same
 // time, at most one succeeds, and what was mounted is there.
 func TestRaces(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	var outcomes raceOutcomes
 	var group sync.WaitGroup

@@ -36,6 +36,7 @@ const (
 // TestSoak puts a mixed load on three nodes while their drivers are killed again
 // and again, and then looks whether everything that was acknowledged is there.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "--linger=1s")
 	seed := *soakSeed
 	if seed == 0 {

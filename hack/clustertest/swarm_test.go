@@ -46,6 +46,7 @@ func testReadme(t *testing.T, c *cluster) {
 // TestServiceMoves: a service of one task is moved when its node is drained or
 // dies, and finds its data.
 func TestServiceMoves(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	one := c.nodes[0]
 	one.docker("service", "create", "--detach", "--quiet", "--name=counter", "--stop-grace-period=0s", swarmMount,

@@ -26,7 +26,7 @@ func goThroughLife(t *testing.T, n, reader *node, name string) {
 		_, err := n.tryDocker("volume", "rm", name) // the container is gone a moment later
 		return err == nil
 	})
-	within(t, seenWithin, reader.name+" does not show volume "+name, func() bool { return !slices.Contains(reader.volumes(), name) })
+	within(t, patience, reader.name+" does not show volume "+name, func() bool { return !slices.Contains(reader.volumes(), name) })
 	n.cli("trash", "restore", name)
 	if got := reader.runScript(name, "cat /data/file"); got != name {
 		t.Errorf("%s reads %q in what %s has restored", reader.name, got, n.name)
@@ -58,6 +58,7 @@ func awaitLines(t *testing.T, n *node, volume, file string) {
 // TestCutOff: a node is cut off under a writing container, is forgotten by
 // nobody, and comes back. The others go on, and take nothing from it.
 func TestCutOff(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	one, two, three := c.nodes[0], c.nodes[1], c.nodes[2]
 	startWriter(three, "writer", "web")
@@ -99,6 +100,7 @@ func TestCutOff(t *testing.T) {
 // TestKilled: a node loses its power, the others go on, and it boots again with
 // a container that is to be restarted.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	one, two, three := c.nodes[0], c.nodes[1], c.nodes[2]
 	startWriter(three, "writer", "web")
@@ -119,6 +121,7 @@ func TestKilled(t *testing.T) {
 // removed volume stays in the trash for as long as it is to.
 func TestClocks(t *testing.T) {
 	const retention = time.Minute
+	t.Parallel()
 	c := newCluster(t, "--trash-retention="+retention.String())
 	one, two, three := c.nodes[0], c.nodes[1], c.nodes[2]
 	one.restartAt(t, 2*24*time.Hour) // the node that purges
