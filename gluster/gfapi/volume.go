@@ -317,19 +317,23 @@ type Entry struct {
 	Name string
 	// Type is one of the DT_ constants of dirent.h, DT_UNKNOWN among them.
 	Type uint8
+	// Inode is its inode number as a look-up tells it, 0 if the bricks did not say.
+	Inode uint64
 }
 
 // Entries lists the directory, without "." and "..", and calls each with its
-// entries until that returns false: glfs_h_opendir, glfs_readdir_r, glfs_closedir.
+// entries until that returns false: glfs_h_opendir, glfs_readdirplus_r, glfs_closedir.
+// The inode number of struct dirent is that of the brick's own file system.
 func (o *Object) Entries(each func(Entry) bool) error {
 	fd, err := o.volume.create(o.volume.opendir, o.volume.glfs, o.pointer)
 	if err != nil {
 		return err
 	}
 	defer func() { _, _ = o.volume.call(o.volume.closedir, fd) }()
-	entry, result := new(dirent), new(uintptr)
+	stat, entry, result := new(Stat), new(dirent), new(uintptr)
 	for {
-		if _, err := o.volume.call(o.volume.readdir, fd, uintptr(unsafe.Pointer(entry)), uintptr(unsafe.Pointer(result))); err != nil {
+		*stat = Stat{}
+		if _, err := o.volume.call(o.volume.readdirplus, fd, uintptr(unsafe.Pointer(stat)), uintptr(unsafe.Pointer(entry)), uintptr(unsafe.Pointer(result))); err != nil {
 			return err
 		}
 		if *result == 0 {
@@ -339,7 +343,7 @@ func (o *Object) Entries(each func(Entry) bool) error {
 		if name == "." || name == ".." {
 			continue
 		}
-		if !each(Entry{Name: name, Type: entry.Type}) {
+		if !each(Entry{Name: name, Type: entry.Type, Inode: stat.Ino}) {
 			return nil
 		}
 	}
