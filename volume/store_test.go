@@ -531,3 +531,43 @@ func TestClosedStore(t *testing.T) {
 		t.Errorf("a closed store was asked %d times", n)
 	}
 }
+
+// TestRefreshReadsWhatChanged: a listing that tells inode numbers costs no more
+// than itself while nothing changes.
+func TestRefreshReadsWhatChanged(t *testing.T) {
+	m, _, d := oneStore(t)
+	d.tellsInodes = true
+	other := d.catalog(t, Node{ID: "node-b"})
+	web := mustCreate(t, other, definition("web", nil), false)
+	mustCreate(t, other, definition("db", nil), false)
+	must(t, m.stores[0].refresh(t.Context()))
+	var read []string
+	d.set(func(_ context.Context, op, name string) error {
+		if op == "read" {
+			read = append(read, name)
+		}
+		return nil
+	})
+	for range 3 {
+		must(t, m.stores[0].refresh(t.Context()))
+	}
+	if len(read) != 0 {
+		t.Errorf("nothing has changed, and these were read again: %v", read)
+	}
+	must(t, other.remove(t.Context(), web, false, unusedByAnyone))
+	web = mustCreate(t, other, definition("web", nil), false)
+	read = nil
+	must(t, m.stores[0].refresh(t.Context()))
+	if def, _ := m.stores[0].get("web"); def.ID != web.ID {
+		t.Errorf("known as %+v, want %+v", def, web)
+	}
+	if want := []string{definitionFile("web")}; !slices.Equal(read, want) {
+		t.Errorf("read again: %v, want %v", read, want)
+	}
+
+	// A removal is committed before its definition goes.
+	d.set(nil)
+	mustWrite(t, other, trashFile(web.entry()), record{Definition: web, By: Node{ID: "node-b"}})
+	must(t, m.stores[0].refresh(t.Context()))
+	wantNames(t, "volumes", knownNames(m.stores[0]), "db")
+}
