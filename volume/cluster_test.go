@@ -402,3 +402,36 @@ func TestAllNames(t *testing.T) {
 		t.Error("a name that is free again cannot be taken")
 	}
 }
+
+// TestTellingBlocksNobody: while a node cannot tell others what a volume is used
+// for, Docker can unmount it.
+func TestTellingBlocksNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _, _, _, d := twoNodes(t)
+		must(t, a.Create(t.Context(), "web", nil))
+		_, err := a.Mount(t.Context(), "web", "1")
+		must(t, err)
+		a.SetContainers(map[string][]ContainerRef{"web": {{ID: "1f", Name: "db", State: "running"}}})
+		d.set(func(ctx context.Context, op, name string) error {
+			if op == "create" {
+				return hang(ctx, op, name)
+			}
+			return nil
+		})
+		ended := make(chan error)
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), backgroundTime)
+			defer cancel()
+			ended <- a.reconcile(ctx, a.stores[0])
+		}()
+		synctest.Wait()
+		start := time.Now()
+		must(t, a.Unmount(t.Context(), "web", "1"))
+		if waited := time.Since(start); waited > 0 {
+			t.Errorf("the unmount took %s", waited)
+		}
+		if err := <-ended; err == nil {
+			t.Error("nothing was to be told")
+		}
+	})
+}

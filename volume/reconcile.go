@@ -80,6 +80,11 @@ func (m *Manager) publish(ctx context.Context, s *store, cat *catalog, r referen
 	if cat.references.same(r) || s.isLost(r.ID) {
 		return nil
 	}
+	if cat.references.has(r.ID) {
+		// Only a reconciliation, and this is it, takes it back. So Docker need not
+		// wait, should the store hang.
+		return cat.describe(ctx, r)
+	}
 	unlock, free := m.names.tryLock(r.Volume)
 	if !free {
 		return nil // the next reconciliation is soon
