@@ -87,8 +87,7 @@ func TestServiceMoves(t *testing.T) {
 			t.Errorf("start %d has found %q, wanted %s", i, line, before)
 		}
 	}
-	_, err := one.tryCLI("rm", "logs")
-	fails(t, err, "in use on node "+second.id)
+	held(t, one, "logs", "node "+first.id+" by ", "node "+second.id+" by ")
 
 	c.up(second.name)
 	within(t, patience, "all nodes are alive", func() bool { return strings.Count(one.cli("node", "ls"), " alive ") == 2 })
