@@ -84,14 +84,14 @@ func killDrivers(t *testing.T, c *cluster, random *rand.Rand) (kills int) {
 func (n *node) restartDriver(t testing.TB) {
 	t.Helper()
 	pid := 0
-	for candidate, args := range testnode.Processes() {
-		if strings.Contains(args, " serve --state-dir="+n.c.state+"/"+n.name+"/") && !strings.HasPrefix(args, "nsenter") {
-			pid = candidate
+	within(t, patience, n.name+" has a driver, which has not ended by itself", func() bool {
+		for candidate, args := range testnode.Processes() {
+			if strings.Contains(args, " serve --state-dir="+n.c.state+"/"+n.name+"/") && !strings.HasPrefix(args, "nsenter") {
+				pid = candidate
+			}
 		}
-	}
-	if pid == 0 {
-		t.Fatalf("%s: the driver has ended by itself", n.name)
-	}
+		return pid != 0
+	})
 	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	must(t, err)
 	must(t, syscall.Kill(pid, syscall.SIGKILL))
