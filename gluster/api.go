@@ -389,16 +389,23 @@ func (a *API) ReadFile(ctx context.Context, name string) ([]byte, error) {
 const maxReplaced = 20
 
 // onObject calls fn with what a name stands for. If that is not on the store any
-// more by the time it is used, the name is looked up once more: it may stand for
-// another file, or for none.
+// more by the time it is used, which Gluster tells as ESTALE or ENOENT, the name is
+// looked up once more: it may stand for another file, or for none. Only a look-up
+// says that there is none.
 func onObject(dir *gfapi.Object, base string, fn func(object *gfapi.Object, stat gfapi.Stat) error) error {
 	for attempt := 1; ; attempt++ {
 		object, stat, err := dir.Lookup(base)
+		if err != nil && !errors.Is(err, syscall.ESTALE) {
+			return err
+		}
 		if err == nil {
 			err = errors.Join(fn(object, stat), object.Close())
 		}
-		if !errors.Is(err, syscall.ESTALE) || attempt == maxReplaced {
+		if !errors.Is(err, syscall.ESTALE) && !errors.Is(err, fs.ErrNotExist) {
 			return err
+		}
+		if attempt == maxReplaced { // not ENOENT, which would say that there is none
+			return fmt.Errorf("%w: it is replaced all the time", syscall.ESTALE)
 		}
 	}
 }

@@ -76,6 +76,51 @@ func TestAPIFresh(t *testing.T) {
 	}
 }
 
+// TestAlwaysThere: a file that is replaced again and again is never missed.
+func TestAlwaysThere(t *testing.T) {
+	gv := testnode.NewGlusterVolume(t, 3, "", "replica", "3")
+	writer := openAPI(t, gv.Address())
+	t.Run("gfapi", func(t *testing.T) { testAlwaysThere(t, openAPI(t, gv.Address()), writer) })
+	t.Run("fuse", func(t *testing.T) {
+		reader, err := gluster.OpenDir(t.Context(), mountVolume(t, gv))
+		must(t, err)
+		t.Cleanup(func() { must(t, reader.Close()) })
+		testAlwaysThere(t, reader, writer)
+	})
+}
+
+func testAlwaysThere(t *testing.T, reader, writer gluster.FS) {
+	if err := writer.Remove(t.Context(), "file"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	_, err := writer.Create(t.Context(), "file", []byte("file"))
+	must(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		for range 1000 {
+			_, err := writer.Create(t.Context(), "draft", []byte("file"))
+			if err = errors.Join(err, writer.Rename(t.Context(), "draft", "file")); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	for {
+		if data, err := reader.ReadFile(t.Context(), "file"); err != nil || string(data) != "file" {
+			t.Fatalf("read: %q, %v", data, err)
+		}
+		_, err := reader.Lstat(t.Context(), "file")
+		must(t, err)
+		select {
+		case err := <-ended:
+			must(t, err)
+			return
+		default:
+		}
+	}
+}
+
 // residentSize is the memory of this process in bytes, after a collection.
 func residentSize(t *testing.T) int {
 	t.Helper()

@@ -94,16 +94,39 @@ func statOf(info fs.FileInfo) (*syscall.Stat_t, error) {
 // ReadFile implements FS.
 func (d *Dir) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	return call(ctx, d.calls, "read", name, func() ([]byte, error) {
-		f, err := d.openNoFollow(name, 0)
-		if err != nil {
-			return nil, err
+		for attempt := 1; ; attempt++ {
+			data, err := d.readNow(name)
+			if !d.wasReplaced(name, err) {
+				return data, err
+			}
+			if attempt == maxReplaced {
+				return nil, &fs.PathError{Op: "read", Path: name, Err: unix.ESTALE}
+			}
 		}
-		defer f.Close()
-		if err := checkRegular(f, name); err != nil {
-			return nil, err
-		}
-		return io.ReadAll(io.LimitReader(f, MaxFileSize))
 	})
+}
+
+func (d *Dir) readNow(name string) ([]byte, error) {
+	f, err := d.openNoFollow(name, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := checkRegular(f, name); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(f, MaxFileSize))
+}
+
+// wasReplaced tells whether an error is about a file that has made room for
+// another one between its look-up and its use. Only a look-up says that there is
+// none.
+func (d *Dir) wasReplaced(name string, err error) bool {
+	if errors.Is(err, fs.ErrNotExist) {
+		_, lookUpErr := d.root.Lstat(name)
+		return lookUpErr == nil
+	}
+	return errors.Is(err, unix.ESTALE)
 }
 
 func checkRegular(f *os.File, name string) error {
