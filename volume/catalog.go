@@ -162,39 +162,20 @@ func (c *catalog) format(ctx context.Context) error {
 	return c.fs.Rename(ctx, draft, formatFile)
 }
 
-// listed is a volume in a listing.
-type listed struct {
-	name string
-	// inode is that of the definition's file, 0 if the listing does not tell.
-	inode uint64
-}
-
-// list lists the volumes that have a definition. It can lack some, when a part
+// names lists the volumes that have a definition. It can lack some, when a part
 // of the bricks is gone.
-func (c *catalog) list(ctx context.Context) (volumes []listed, err error) {
+func (c *catalog) names(ctx context.Context) ([]string, error) {
 	entries, err := c.fs.ReadDir(ctx, definitionDir)
 	if err != nil {
 		return nil, err
 	}
+	names := make([]string, 0, len(entries))
 	for _, e := range entries {
 		if name, ok := strings.CutSuffix(e.Name, recordSuffix); ok && CheckName(name) == nil {
-			volumes = append(volumes, listed{name, e.Inode})
+			names = append(names, name)
 		}
 	}
-	return volumes, nil
-}
-
-// removed lists the entries of the trash that have a record. A volume that is
-// among them is removed, though its definition may be there for a moment.
-func (c *catalog) removed(ctx context.Context) (map[string]bool, error) {
-	entries, err := c.fs.ReadDir(ctx, trashDir)
-	removed := map[string]bool{}
-	for _, e := range entries {
-		if entry, ok := strings.CutSuffix(e.Name, recordSuffix); ok {
-			removed[entry] = true
-		}
-	}
-	return removed, err
+	return names, nil
 }
 
 // readRecord reads a file of the catalog, if it is there.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -31,8 +30,6 @@ type disk struct {
 	mu     sync.Mutex
 	trap   trap
 	hidden map[string]bool
-	// tellsInodes has listings tell inode numbers, as libgfapi's do.
-	tellsInodes bool
 	// removeTree is RemoveTree, if it is not nil.
 	removeTree func(ctx context.Context, removed func(n int)) error
 }
@@ -156,11 +153,6 @@ func (p *plane) ReadDir(ctx context.Context, name string) ([]gluster.Entry, erro
 		return nil, err
 	}
 	list, err := p.Dir.ReadDir(ctx, name)
-	for i, e := range list {
-		if info, err := p.Dir.Lstat(ctx, path.Join(name, e.Name)); err == nil && p.disk.tellsInodes {
-			list[i].Inode = info.Inode
-		}
-	}
 	p.disk.mu.Lock()
 	defer p.disk.mu.Unlock()
 	return slices.DeleteFunc(list, func(e gluster.Entry) bool { return p.disk.hidden[e.Name] }), err

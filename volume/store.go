@@ -291,41 +291,37 @@ func (s *store) drop(name string) {
 	}
 }
 
-// rereadAtOnce is how many known volumes a refresh reads again, of those of which
-// the listing does not tell whether they are the same.
+// rereadAtOnce is how many known volumes a refresh reads again.
 const rereadAtOnce = 25
 
 // refresh brings what is known up to what the store has. A name is forgotten
 // only when its look-up says so: a listing can lack what a brick that is down has.
-// A name that is listed still may be another volume by now: it is when its inode
-// number is another one. A listing without those has a part of them read again.
+// A name that is listed still may be another volume by now, so the known ones
+// are read again too, a part each time.
 func (s *store) refresh(ctx context.Context) error {
 	cat, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	list, err := cat.list(ctx)
+	names, err := cat.names(ctx)
 	s.noteTrouble(err)
 	if err != nil {
 		return s.failed(err)
 	}
-	removed, _ := cat.removed(ctx) // a trash that cannot be listed is nobody's trouble here
-	there := make(map[string]bool, len(list))
+	listed := make(map[string]bool, len(names))
 	var errs []error
-	turns, turn := 1+len(list)/rereadAtOnce, s.countRefresh()
-	for i, one := range list {
-		there[one.name] = true
-		def, known := s.get(one.name)
-		switch {
-		case !known:
-			errs = append(errs, s.learn(ctx, one))
-		case one.inode == 0 && (i+turn)%turns == 0, one.inode != 0 && one.inode != def.inode, removed[def.entry()]:
-			_ = s.learn(ctx, one) // it stays known
+	turns, turn := 1+len(names)/rereadAtOnce, s.countRefresh()
+	for i, name := range names {
+		listed[name] = true
+		if _, known := s.get(name); !known {
+			errs = append(errs, s.learn(ctx, name))
+		} else if (i+turn)%turns == 0 {
+			_ = s.learn(ctx, name) // it stays known
 		}
 	}
 	for _, def := range s.list() {
-		if !there[def.Name] {
-			errs = append(errs, s.learn(ctx, listed{name: def.Name}))
+		if !listed[def.Name] {
+			errs = append(errs, s.learn(ctx, def.Name))
 		}
 	}
 	return errors.Join(append(errs, ctx.Err())...)
@@ -339,14 +335,10 @@ func (s *store) countRefresh() int {
 }
 
 // learn looks up a name of which the listing tells something new.
-func (s *store) learn(ctx context.Context, one listed) error {
-	name := one.name
-	def, err := s.lookUp(ctx, name)
+func (s *store) learn(ctx context.Context, name string) error {
+	_, err := s.lookUp(ctx, name)
 	if errors.Is(err, ErrNotFound) {
 		return nil
-	}
-	if err == nil {
-		s.noteListed(def, one.inode)
 	}
 	if !errors.Is(err, ErrDamaged) {
 		return err
@@ -358,17 +350,6 @@ func (s *store) learn(ctx context.Context, one listed) error {
 		s.log.Error("volume cannot be served; its definition is left as it is", "volume", name, "err", err)
 	}
 	return nil
-}
-
-// noteListed notes the inode number with which a volume was listed before it was
-// read. Should it be another file that was read, the next listing shows that.
-func (s *store) noteListed(def Definition, inode uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if known := s.known[def.Name]; known.ID == def.ID && inode != 0 {
-		known.inode = inode
-		s.known[def.Name] = known
-	}
 }
 
 // setLimit notes the quota of a volume in bytes, 0 for none.
