@@ -444,7 +444,7 @@ func list(dir *gfapi.Object, limit int) ([]Entry, error) {
 		if e.Type == unix.DT_UNKNOWN {
 			unknown[len(entries)] = true
 		}
-		entries = append(entries, Entry{Name: e.Name, Dir: e.Type == unix.DT_DIR, Inode: e.Inode})
+		entries = append(entries, Entry{Name: e.Name, Dir: e.Type == unix.DT_DIR})
 		return len(entries) != limit
 	})
 	for i := range unknown {

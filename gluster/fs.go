@@ -73,8 +73,6 @@ type Entry struct {
 	Name string
 	// Dir is false for a symlink to a directory.
 	Dir bool
-	// Inode is the inode number, as Lstat has it, or 0 when listing does not tell.
-	Inode uint64
 }
 
 // Info is what Lstat tells.

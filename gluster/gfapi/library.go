@@ -41,7 +41,7 @@ type library struct {
 	write            uintptr
 	fsync            uintptr
 	close            uintptr
-	readdirplus      uintptr
+	readdir          uintptr
 	closedir         uintptr
 	errnoLocation    uintptr
 }
@@ -74,7 +74,7 @@ var load = sync.OnceValues(func() (*library, error) {
 		"glfs_write":              &l.write,
 		"glfs_fsync":              &l.fsync,
 		"glfs_close":              &l.close,
-		"glfs_readdirplus_r":      &l.readdirplus,
+		"glfs_readdir_r":          &l.readdir,
 		"glfs_closedir":           &l.closedir,
 		// Of the C library, which libgfapi brings along.
 		"__errno_location": &l.errnoLocation,

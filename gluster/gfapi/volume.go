@@ -317,23 +317,19 @@ type Entry struct {
 	Name string
 	// Type is one of the DT_ constants of dirent.h, DT_UNKNOWN among them.
 	Type uint8
-	// Inode is its inode number as a look-up tells it, 0 if the bricks did not say.
-	Inode uint64
 }
 
 // Entries lists the directory, without "." and "..", and calls each with its
-// entries until that returns false: glfs_h_opendir, glfs_readdirplus_r, glfs_closedir.
-// The inode number of struct dirent is that of the brick's own file system.
+// entries until that returns false: glfs_h_opendir, glfs_readdir_r, glfs_closedir.
 func (o *Object) Entries(each func(Entry) bool) error {
 	fd, err := o.volume.create(o.volume.opendir, o.volume.glfs, o.pointer)
 	if err != nil {
 		return err
 	}
 	defer func() { _, _ = o.volume.call(o.volume.closedir, fd) }()
-	stat, entry, result := new(Stat), new(dirent), new(uintptr)
+	entry, result := new(dirent), new(uintptr)
 	for {
-		*stat = Stat{}
-		if _, err := o.volume.call(o.volume.readdirplus, fd, uintptr(unsafe.Pointer(stat)), uintptr(unsafe.Pointer(entry)), uintptr(unsafe.Pointer(result))); err != nil {
+		if _, err := o.volume.call(o.volume.readdir, fd, uintptr(unsafe.Pointer(entry)), uintptr(unsafe.Pointer(result))); err != nil {
 			return err
 		}
 		if *result == 0 {
@@ -343,7 +339,7 @@ func (o *Object) Entries(each func(Entry) bool) error {
 		if name == "." || name == ".." {
 			continue
 		}
-		if !each(Entry{Name: name, Type: entry.Type, Inode: stat.Ino}) {
+		if !each(Entry{Name: name, Type: entry.Type}) {
 			return nil
 		}
 	}
