@@ -31,10 +31,11 @@ type API struct {
 	address Address
 	logFile string
 	calls   calls
-	volume  *gfapi.Volume
-	// start is the one call of glfs_init, startErr what came of it.
+	// start is the one call of glfs_init, startErr what came of it, and volume what
+	// it was called for, nil if it did not come to that.
 	start    sync.Once
 	startErr error
+	volume   *gfapi.Volume
 
 	// keep are the directories whose handles are kept.
 	keep []string
@@ -74,22 +75,10 @@ func LoadAPI() error { return gfapi.Load() }
 // time: they are not looked up each time. The error matches gfapi.ErrUnavailable
 // when the library cannot be used on this machine.
 func NewAPI(address Address, logFile string, keep ...string) (*API, error) {
-	volume, err := gfapi.New(address.Volume)
-	if err != nil {
+	if err := LoadAPI(); err != nil {
 		return nil, err
 	}
-	a := &API{address: address, logFile: logFile, calls: newCalls(), volume: volume, keep: keep, kept: map[string]keptDir{}, logStart: client.LogSize(logFile)}
-	if err := errors.Join(volume.SetLog(logFile, gfapi.LogWarning), noMetadataCache(volume)); err != nil {
-		a.Discard()
-		return nil, err
-	}
-	return a, nil
-}
-
-// noMetadataCache switches off what libgfapi would remember of the store for a
-// second.
-func noMetadataCache(v *gfapi.Volume) error {
-	return v.SetOption("*-md-cache", "md-cache-timeout", "0")
+	return &API{address: address, logFile: logFile, calls: newCalls(), keep: keep, kept: map[string]keptDir{}, logStart: client.LogSize(logFile)}, nil
 }
 
 // Connect returns when the store answers. After an error it may be called again.
@@ -120,16 +109,31 @@ func (a *API) connect(ctx context.Context) error {
 }
 
 func (a *API) init(ctx context.Context) error {
-	for _, server := range client.AnsweringFirst(ctx, a.address.Servers) {
-		if err := a.volume.AddServer(server, client.GlusterdPort); err != nil {
-			return err
-		}
+	volume, err := gfapi.New(a.address.Volume)
+	if err != nil {
+		return err
 	}
-	err := a.volume.Init()
-	if errors.Is(err, syscall.ENOTCONN) {
+	if err := a.configure(ctx, volume); err != nil {
+		return err // and the volume is lost: Fini takes none that Init was not called for
+	}
+	a.volume = volume
+	if err = volume.Init(); errors.Is(err, syscall.ENOTCONN) {
 		return fmt.Errorf("%w: %w", client.ErrNoServer, err)
 	}
 	return err
+}
+
+func (a *API) configure(ctx context.Context, volume *gfapi.Volume) error {
+	for _, server := range client.AnsweringFirst(ctx, a.address.Servers) {
+		if err := volume.AddServer(server, client.GlusterdPort); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		volume.SetLog(a.logFile, gfapi.LogWarning),
+		// Else libgfapi would remember the store's files for a second.
+		volume.SetOption("*-md-cache", "md-cache-timeout", "0"),
+	)
 }
 
 // openedRoot is the store's directory, looked up if it is not known.
@@ -161,6 +165,9 @@ func (a *API) knownRoot() (*gfapi.Object, error) {
 
 // openRoot finds the store's directory, step by step and through no symlink.
 func (a *API) openRoot() (*gfapi.Object, error) {
+	if a.volume == nil {
+		return nil, a.startErr
+	}
 	root, err := a.volume.Root()
 	if err != nil || a.address.Subdir == "" {
 		return root, err
@@ -245,6 +252,9 @@ func (a *API) Discard() {
 	go func() {
 		for range cap(a.calls.slots) {
 			a.calls.slots <- struct{}{}
+		}
+		if a.volume == nil {
+			return
 		}
 		runtime.LockOSThread() // and never unlock: the thread ends as well
 		_ = a.volume.Fini()    // nothing can be done about a failure
@@ -384,30 +394,15 @@ func (a *API) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	})
 }
 
-// maxReplaced is how often in a row another node may have replaced what a name
-// stood for, until that is the answer.
-const maxReplaced = 20
-
-// onObject calls fn with what a name stands for. If that is not on the store any
-// more by the time it is used, which Gluster tells as ESTALE or ENOENT, the name is
-// looked up once more: it may stand for another file, or for none. Only a look-up
-// says that there is none.
+// onObject calls fn with what a name stands for.
 func onObject(dir *gfapi.Object, base string, fn func(object *gfapi.Object, stat gfapi.Stat) error) error {
-	for attempt := 1; ; attempt++ {
+	return settled(func() (found bool, err error) {
 		object, stat, err := dir.Lookup(base)
-		if err != nil && !errors.Is(err, syscall.ESTALE) {
-			return err
+		if err != nil {
+			return false, err
 		}
-		if err == nil {
-			err = errors.Join(fn(object, stat), object.Close())
-		}
-		if !errors.Is(err, syscall.ESTALE) && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if attempt == maxReplaced { // not ENOENT, which would say that there is none
-			return fmt.Errorf("%w: it is replaced all the time", syscall.ESTALE)
-		}
-	}
+		return true, errors.Join(fn(object, stat), object.Close())
+	})
 }
 
 func readObject(object *gfapi.Object) ([]byte, error) {
@@ -464,12 +459,10 @@ func list(dir *gfapi.Object, limit int) ([]Entry, error) {
 func (a *API) Lstat(ctx context.Context, name string) (Info, error) {
 	return ask(ctx, a, "lstat", name, func() (info Info, err error) {
 		err = a.named("lstat", name, func(dir *gfapi.Object, base string) error {
-			object, stat, err := dir.Lookup(base)
-			if err != nil {
-				return err
-			}
-			info = Info{Mode: fileMode(stat.Mode), UID: int(stat.Uid), GID: int(stat.Gid), Inode: stat.Ino}
-			return object.Close()
+			return onObject(dir, base, func(_ *gfapi.Object, stat gfapi.Stat) error {
+				info = Info{Mode: fileMode(stat.Mode), UID: int(stat.Uid), GID: int(stat.Gid), Inode: stat.Ino}
+				return nil
+			})
 		})
 		return info, err
 	})

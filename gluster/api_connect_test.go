@@ -226,6 +226,35 @@ func TestAPIReplacements(t *testing.T) {
 	}
 }
 
+// TestAPIUnused discards a connection that was never made, as for a request that has
+// no time left. A timer of libgfapi that is left would end the process in 120 s.
+func TestAPIUnused(t *testing.T) {
+	gv := testnode.NewGlusterVolume(t, 1, "")
+	timers := timerCount(t)
+	api := newAPI(t, gv.Address())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := api.Connect(ctx); !errors.Is(err, client.ErrNoAnswer) {
+		t.Fatalf("error %v, want %v", err, client.ErrNoAnswer)
+	}
+	api.Discard()
+	testnode.Eventually(t, "no timer of its own is left", func() bool { return timerCount(t) <= timers })
+}
+
+// timerCount is how many threads of libgfapi wait for timers in this process, one a
+// connection.
+func timerCount(t *testing.T) (timers int) {
+	t.Helper()
+	names, err := filepath.Glob("/proc/self/task/*/comm")
+	must(t, err)
+	for _, name := range names {
+		if comm, err := os.ReadFile(name); err == nil && string(comm) == "glfs_timer\n" {
+			timers++
+		}
+	}
+	return timers
+}
+
 // TestAPIHangs stops the bricks of a store: calls leave at their deadline, those
 // behind fail fast, another store is not touched, threads stay bounded, and the
 // store comes back by itself.
@@ -234,10 +263,7 @@ func TestAPIHangs(t *testing.T) {
 	a, b := openAPI(t, hung.Address()), openAPI(t, well.Address())
 	must(t, a.Mkdir(t.Context(), "before", 0o755))
 	threads := threadCount(t)
-	pid := hung.BrickPID()
-	must(t, syscall.Kill(pid, syscall.SIGSTOP))
-	resume := sync.OnceFunc(func() { must(t, syscall.Kill(pid, syscall.SIGCONT)) })
-	defer resume()
+	resume := testnode.Hang(t, hung.BrickPID())
 
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()

@@ -72,15 +72,18 @@ func TestAPIFresh(t *testing.T) {
 }
 
 // TestAlwaysThere: a file that is replaced again and again is never missed.
-func TestAlwaysThere(t *testing.T) {
+func TestAlwaysThere(t *testing.T) { overBothPlanes(t, testAlwaysThere) }
+
+// overBothPlanes runs a test of a reader of either kind and a writer.
+func overBothPlanes(t *testing.T, test func(t *testing.T, reader, writer gluster.FS)) {
 	gv := testnode.NewGlusterVolume(t, 3, "", "replica", "3")
 	writer := openAPI(t, gv.Address())
-	t.Run("gfapi", func(t *testing.T) { testAlwaysThere(t, openAPI(t, gv.Address()), writer) })
+	t.Run("gfapi", func(t *testing.T) { test(t, openAPI(t, gv.Address()), writer) })
 	t.Run("fuse", func(t *testing.T) {
 		reader, err := gluster.OpenDir(t.Context(), mountVolume(t, gv))
 		must(t, err)
 		t.Cleanup(func() { must(t, reader.Close()) })
-		testAlwaysThere(t, reader, writer)
+		test(t, reader, writer)
 	})
 }
 
@@ -136,11 +139,11 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestAPIReplaced: who uses a file that somebody else replaces or removes again
-// and again finds one of them or none, and never one that is gone.
-func TestAPIReplaced(t *testing.T) {
-	gv := testnode.NewGlusterVolume(t, 3, "", "replica", "3")
-	reader, writer := openAPI(t, gv.Address()), openAPI(t, gv.Address())
+// TestReplaced: who uses a file that somebody else replaces or removes again and
+// again finds one of them or none, and never one that is gone.
+func TestReplaced(t *testing.T) { overBothPlanes(t, testReplaced) }
+
+func testReplaced(t *testing.T, reader, writer gluster.FS) {
 	const rounds = 150
 	ended := make(chan error, 1)
 	go func() {

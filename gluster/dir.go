@@ -91,18 +91,30 @@ func statOf(info fs.FileInfo) (*syscall.Stat_t, error) {
 	return stat, nil
 }
 
+// onName calls fn, which uses what a name stands for. It has the errors of package
+// os.
+func (d *Dir) onName(op, name string, fn func() error) error {
+	err := settled(func() (found bool, err error) {
+		if err = fn(); errors.Is(err, fs.ErrNotExist) {
+			_, lookUpErr := d.root.Lstat(name)
+			return lookUpErr == nil, err
+		}
+		return true, err
+	})
+	if errors.Is(err, errReplaced) {
+		return &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return err
+}
+
 // ReadFile implements FS.
 func (d *Dir) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	return call(ctx, d.calls, "read", name, func() ([]byte, error) {
-		for attempt := 1; ; attempt++ {
-			data, err := d.readNow(name)
-			if !d.wasReplaced(name, err) {
-				return data, err
-			}
-			if attempt == maxReplaced {
-				return nil, &fs.PathError{Op: "read", Path: name, Err: unix.ESTALE}
-			}
-		}
+	return call(ctx, d.calls, "read", name, func() (data []byte, err error) {
+		err = d.onName("read", name, func() error {
+			data, err = d.readNow(name)
+			return err
+		})
+		return data, err
 	})
 }
 
@@ -116,17 +128,6 @@ func (d *Dir) readNow(name string) ([]byte, error) {
 		return nil, err
 	}
 	return io.ReadAll(io.LimitReader(f, MaxFileSize))
-}
-
-// wasReplaced tells whether an error is about a file that has made room for
-// another one between its look-up and its use. Only a look-up says that there is
-// none.
-func (d *Dir) wasReplaced(name string, err error) bool {
-	if errors.Is(err, fs.ErrNotExist) {
-		_, lookUpErr := d.root.Lstat(name)
-		return lookUpErr == nil
-	}
-	return errors.Is(err, unix.ESTALE)
 }
 
 func checkRegular(f *os.File, name string) error {
@@ -176,17 +177,25 @@ func (d *Dir) ReadDir(ctx context.Context, name string) ([]Entry, error) {
 
 // Lstat implements FS.
 func (d *Dir) Lstat(ctx context.Context, name string) (Info, error) {
-	return call(ctx, d.calls, "lstat", name, func() (Info, error) {
-		info, err := d.root.Lstat(name)
-		if err != nil {
-			return Info{}, err
-		}
-		stat, err := statOf(info)
-		if err != nil {
-			return Info{}, err
-		}
-		return Info{Mode: info.Mode(), UID: int(stat.Uid), GID: int(stat.Gid), Inode: stat.Ino}, nil
+	return call(ctx, d.calls, "lstat", name, func() (info Info, err error) {
+		err = d.onName("lstat", name, func() error {
+			info, err = d.lstatNow(name)
+			return err
+		})
+		return info, err
 	})
+}
+
+func (d *Dir) lstatNow(name string) (Info, error) {
+	info, err := d.root.Lstat(name)
+	if err != nil {
+		return Info{}, err
+	}
+	stat, err := statOf(info)
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{Mode: info.Mode(), UID: int(stat.Uid), GID: int(stat.Gid), Inode: stat.Ino}, nil
 }
 
 // Rename implements FS.
@@ -201,17 +210,21 @@ func (d *Dir) Remove(ctx context.Context, name string) error {
 
 // Chown implements FS.
 func (d *Dir) Chown(ctx context.Context, name string, uid, gid int) error {
-	return do(ctx, d.calls, "chown", name, func() error { return d.root.Lchown(name, uid, gid) })
+	return do(ctx, d.calls, "chown", name, func() error {
+		return d.onName("chown", name, func() error { return d.root.Lchown(name, uid, gid) })
+	})
 }
 
 // Chmod implements FS.
 func (d *Dir) Chmod(ctx context.Context, name string, mode fs.FileMode) error {
 	return do(ctx, d.calls, "chmod", name, func() error {
-		f, err := d.openNoFollow(name, unix.O_DIRECTORY)
-		if err != nil {
-			return err
-		}
-		return errors.Join(f.Chmod(mode), f.Close())
+		return d.onName("chmod", name, func() error {
+			f, err := d.openNoFollow(name, unix.O_DIRECTORY)
+			if err != nil {
+				return err
+			}
+			return errors.Join(f.Chmod(mode), f.Close())
+		})
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/glustervol/glustervol/hack/testnode"
 	"github.com/glustervol/glustervol/mount"
 )
 
@@ -193,8 +194,7 @@ func testCovered(t *testing.T, n *node) {
 // testHung stops a client's process, and lets it go on.
 func testHung(t *testing.T, n *node) {
 	c := n.use(n.source, "a")
-	n.kill(c.PID(), unix.SIGSTOP)
-	defer n.kill(c.PID(), unix.SIGCONT)
+	resume := testnode.Hang(t, c.PID())
 	const deadline = 5 * time.Millisecond
 	start := time.Now()
 	const calls = 200
@@ -214,7 +214,7 @@ func testHung(t *testing.T, n *node) {
 	if status := n.Status(n.source.Key()); status.PID != c.PID() { // asks no client
 		t.Errorf("status %+v", status)
 	}
-	n.kill(c.PID(), unix.SIGCONT)
+	resume()
 	n.verify(c)
 	var wg sync.WaitGroup
 	for range 100 {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -111,8 +110,7 @@ func TestConnectionHangs(t *testing.T) {
 	must(t, err)
 	connection := cs.byStore[address.String()]
 	connection.patience = time.Millisecond
-	must(t, syscall.Kill(gv.BrickPID(), syscall.SIGSTOP))
-	defer func() { _ = syscall.Kill(gv.BrickPID(), syscall.SIGCONT) }()
+	resume := testnode.Hang(t, gv.BrickPID())
 	for range 3 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		_, err := cs.open(ctx, address)
@@ -126,7 +124,7 @@ func TestConnectionHangs(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Error("a trial took all the time that the request had")
 	}
-	must(t, syscall.Kill(gv.BrickPID(), syscall.SIGCONT))
+	resume()
 	connection.patience = time.Hour
 	testnode.Eventually(t, "the store answers again", func() bool {
 		plane, err := cs.open(t.Context(), address)

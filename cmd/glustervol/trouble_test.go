@@ -37,18 +37,6 @@ func expectWithin(t testing.TB, bound time.Duration, what string, call func()) {
 	}
 }
 
-// hang has a process stop in the middle of what it does, until resume or the
-// end of the test.
-func hang(t testing.TB, pid int) (resume func()) {
-	t.Helper()
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	resume = func() { _ = syscall.Kill(pid, syscall.SIGCONT) }
-	t.Cleanup(resume)
-	return resume
-}
-
 // TestGlusterVolumeStops: what needs the store fails with what to do, what is
 // known is shown, and all goes on by itself when Gluster does.
 func TestGlusterVolumeStops(t *testing.T) { overBoth(t, testGlusterVolumeStops) }
@@ -91,7 +79,7 @@ func testAnswersFromMemory(t *testing.T, flag string) {
 	create(t, "web", "uid=999")
 	startContainer(t, "box", "-v=logs:/data")
 	execScript(t, "box", "echo hi > /data/f")
-	resume := hang(t, gv.BrickPID())
+	resume := testnode.Hang(t, gv.BrickPID())
 
 	expectAtOnce(t, "docker volume ls", func() {
 		if got := docker(t, "volume", "ls", "--quiet"); got != "logs\nweb" {
@@ -129,7 +117,7 @@ func testHungStoreBlocksNoOther(t *testing.T, flag string) {
 	runScript(t, "echo hi > /data/f", "-v=old:/data", "-v=elsewhere:/elsewhere")
 	create(t, "trashed")
 	docker(t, "volume", "rm", "trashed")
-	resume := hang(t, bad.BrickPID())
+	resume := testnode.Hang(t, bad.BrickPID())
 
 	expectAtOnce(t, "docker run on the other store", func() {
 		if got := runScript(t, "cat /data/f", "-v=old:/data"); got != "hi" {
@@ -170,7 +158,7 @@ func hangMount(t testing.TB) (resume func()) {
 	if a := ask(t, "Mount", `{"Name": "web", "ID": "first"}`); a.Err != "" {
 		t.Fatal(a.Err)
 	}
-	return hang(t, inspect(t, "web").Client.PID)
+	return testnode.Hang(t, inspect(t, "web").Client.PID)
 }
 
 // TestMountGivenUp: a Mount that Docker does not wait for any more, since the

@@ -22,7 +22,7 @@ const (
 )
 
 // New prepares a connection: glfs_new. Open it with Init, and let go of it with
-// Fini, also when Init fails. ENOMEM: out of memory. EINVAL: not a volume's name.
+// Fini, also when Init fails. There is no letting go of one without Init. ENOMEM: out of memory. EINVAL: not a volume's name.
 func New(volume string) (*Volume, error) {
 	l, err := load()
 	if err != nil {
@@ -99,6 +99,10 @@ func (v *Volume) Init() error {
 // Fini ends the connection and frees what it can: glfs_fini. With Gluster 10 it
 // takes up to 11 s and leaks up to 2 MB. No other call on the volume may be under
 // way, nor follow. Its errors mean nothing: all that can be freed is.
+//
+// Init must have been called, whatever it returned: glfs_new starts a timer of 120 s,
+// which glfs_fini ends only behind glfs_init. Without, it goes off in memory that is
+// freed, and the process ends by SIGSEGV (Gluster 10.3, api/src/glfs.c).
 func (v *Volume) Fini() error {
 	_, err := v.call(v.fini, v.glfs)
 	return err
