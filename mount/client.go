@@ -22,6 +22,7 @@ import (
 //	mnt           where it mounts
 //	source.json   what it mounts, for the driver that adopts it; there from
 //	              before the client is handed out until it has ended
+//	deaths.json   its mounts that have died and that containers may have
 type Client struct {
 	source  Source
 	dir     string
@@ -37,6 +38,8 @@ type Client struct {
 	running atomic.Pointer[process]
 	// device is the mount's st_dev, with which VerifyDir recognises it.
 	device atomic.Uint64
+	// deaths are former mounts that containers may still have.
+	deaths deaths
 }
 
 // maxCalls is how many system calls on one mount run at once.
@@ -58,6 +61,7 @@ func newClient(source Source, dir, logDir, binary string) *Client {
 		binary:  binary,
 		busy:    make(chan struct{}, 1),
 		slots:   make(chan struct{}, maxCalls),
+		deaths:  deaths{file: filepath.Join(dir, deathsFile)},
 	}
 }
 
@@ -82,8 +86,14 @@ func (c *Client) ensure(ctx context.Context) (started *process, err error) {
 		return nil, err
 	}
 	defer c.unlock()
-	if c.running.Load().alive() && c.mounted() {
+	p := c.running.Load()
+	if p.alive() && c.mounted() {
 		return nil, nil
+	}
+	if p != nil && !p.alive() {
+		if err := c.deaths.add(p.device); err != nil {
+			return nil, err
+		}
 	}
 	if err := c.detach(); err != nil {
 		return nil, &fs.PathError{Op: "unmount", Path: c.Path(), Err: err}
@@ -146,11 +156,18 @@ func (c *Client) saveSource() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(c.sourceFile()+".tmp", data, 0o600); err != nil {
+	return replaceFile(c.sourceFile(), data)
+}
+
+func replaceFile(file string, data []byte) error {
+	if err := os.WriteFile(file+".tmp", data, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(c.sourceFile()+".tmp", c.sourceFile())
+	return os.Rename(file+".tmp", file)
 }
+
+// deathsFile is the name of the file of deaths.
+const deathsFile = "deaths.json"
 
 func (c *Client) sourceFile() string { return filepath.Join(c.dir, "source.json") }
 
@@ -161,6 +178,8 @@ func (c *Client) awaitMount(ctx context.Context, p *process) error {
 		return err
 	}
 	c.device.Store(device)
+	c.deaths.reborn(device)
+	p.device = device
 	_, err = c.VerifyDir(ctx, ".")
 	return err
 }
@@ -353,6 +372,7 @@ func (c *Client) end(ctx context.Context) error {
 	}
 	p.awaitExit(exitPatience)
 	c.running.Store(nil)
+	c.deaths.clear() // nobody uses it
 	return c.removeDir()
 }
 
@@ -376,9 +396,14 @@ func (c *Client) unmount(p *process) error {
 const busyTries = 20
 
 // removeDir removes the client's directory, one name after the other: should
-// something be mounted there after all, nothing of it is lost.
+// something be mounted there after all, nothing of it is lost. Of deaths, the file
+// about them stays.
 func (c *Client) removeDir() error {
-	for _, name := range []string{"mnt", "source.json", "source.json.tmp", "."} {
+	names := []string{"mnt", "source.json", "source.json.tmp", deathsFile + ".tmp"}
+	if c.deaths.none() {
+		names = append(names, ".")
+	}
+	for _, name := range names {
 		if err := os.Remove(filepath.Join(c.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -398,14 +423,22 @@ func (c *Client) adopt() (mounted bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c.running.Store(p)
 	c.device.Store(device)
+	if p == nil {
+		return true, c.deaths.add(device)
+	}
+	p.device = device
+	c.running.Store(p)
 	return true, nil
 }
 
 // discard ends a client that an earlier driver was killed in the start of: it
-// was never handed out, and may wait for its server for ever.
+// was never handed out, and may wait for its server for ever. If it was to take the
+// place of one that had died, that is not forgotten.
 func (c *Client) discard() error {
+	if err := c.deaths.load(); err != nil {
+		return err
+	}
 	mounted, err := c.adopt()
 	if err != nil {
 		return err

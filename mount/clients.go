@@ -24,6 +24,8 @@ import (
 type Clients struct {
 	config Config
 
+	died chan struct{}
+
 	mu      sync.Mutex
 	clients map[string]*shared // by Source.Key
 	closed  bool
@@ -54,8 +56,12 @@ type shared struct {
 
 // NewClients returns the clients of this node, none so far.
 func NewClients(config Config) *Clients {
-	return &Clients{config: config, clients: map[string]*shared{}}
+	return &Clients{config: config, died: make(chan struct{}, 1), clients: map[string]*shared{}}
 }
+
+// Died tells, now and then, that a client which has users has died since it told
+// last. Containers that use it need another Mount, and then a Graft.
+func (cs *Clients) Died() <-chan struct{} { return cs.died }
 
 // Use counts user as one of the client of source, starts the client if it does
 // not run, and returns it when its mount answers. To use it twice is to use it
@@ -96,6 +102,9 @@ func (cs *Clients) add(key string, source Source) *shared {
 	c := &shared{
 		Client: newClient(source, filepath.Join(cs.config.RunDir, key), cs.config.LogDir, cs.config.Binary),
 		users:  map[string]struct{}{},
+	}
+	if err := c.deaths.load(); err != nil {
+		cs.config.Log.Warn("containers whose client died may have to be restarted: which it was is not known", "client", key, "err", err)
 	}
 	cs.clients[key] = c
 	return c
@@ -190,15 +199,25 @@ func (cs *Clients) idle(key string, c *shared) bool {
 	return len(c.users) == 0 && cs.clients[key] == c
 }
 
-// watch logs the end of a client that still has users.
+// watch tells of the end of a client that still has users, be it one that was
+// unmounted by hand and that another has followed.
 func (cs *Clients) watch(c *Client, p *process) {
 	<-p.exited
+	key := filepath.Base(c.dir)
 	cs.mu.Lock()
-	shared, found := cs.clients[filepath.Base(c.dir)]
-	inUse := found && shared.Client == c && len(shared.users) > 0 && c.running.Load() == p
+	shared, found := cs.clients[key]
+	inUse := found && shared.Client == c && len(shared.users) > 0
 	cs.mu.Unlock()
-	if inUse {
-		cs.config.Log.Error("client died; containers that use it have to be restarted", "client", filepath.Base(c.dir), "pid", p.pid, "log", c.logFile)
+	if !inUse {
+		return
+	}
+	cs.config.Log.Error("client died", "client", key, "pid", p.pid, "log", c.logFile)
+	if err := c.deaths.add(p.device); err != nil {
+		cs.config.Log.Error("death of a client cannot be noted; should the driver end now, its containers have to be restarted", "client", key, "err", err)
+	}
+	select {
+	case cs.died <- struct{}{}:
+	default: // it is about to be told
 	}
 }
 
@@ -307,6 +326,8 @@ type Status struct {
 	PID int `json:"pid"`
 	// Health is "alive", "dead", or "not mounted" when somebody has unmounted it.
 	Health string `json:"health"`
+	// Died tells that containers may have a mount of a process of it that has died.
+	Died bool `json:"died,omitempty"`
 	// Mount is the path of the client's mount.
 	Mount   string   `json:"mount"`
 	LogFile string   `json:"log"`
@@ -342,6 +363,7 @@ func (c *shared) status() Status {
 		Source:  c.source,
 		PID:     c.PID(),
 		Health:  "alive",
+		Died:    !c.deaths.none(),
 		Mount:   c.Path(),
 		LogFile: c.logFile,
 		Users:   make([]string, 0, len(c.users)),

@@ -28,6 +28,8 @@ type VolumeInfo struct {
 	SizeLimit uint64 `json:"size-limit,omitempty"`
 	// Trouble is why its store could not be reached lately, or "".
 	Trouble string `json:"trouble,omitempty"`
+	// Healings are of containers of this node whose Gluster client has died.
+	Healings []volume.Healing `json:"healings,omitempty"`
 }
 
 // Info is the driver itself, as 'glustervol info' shows it.
@@ -46,5 +48,6 @@ func newVolumeInfo(v volume.Volume) VolumeInfo {
 	return VolumeInfo{
 		Name: v.Name, ID: v.ID, Store: v.Store, Path: v.Dir(), Created: v.Created, Options: v.Options,
 		Mountpoint: v.Mountpoint, Users: v.Users, Client: v.Client, Control: v.Control, SizeLimit: v.Limit, Trouble: v.Trouble,
+		Healings: v.Healings,
 	}
 }

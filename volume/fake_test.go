@@ -348,6 +348,13 @@ func (c *fakeClients) Release(key, user string) {
 	}
 }
 
+// Died never tells: clients do not die here.
+func (c *fakeClients) Died() <-chan struct{} { return nil }
+
+func (c *fakeClients) Graft(context.Context, string, []string) ([]mount.Graft, error) {
+	return nil, nil
+}
+
 func (c *fakeClients) Bound(key, dir string) ([]int, error) {
 	if c.bound == nil {
 		return nil, nil

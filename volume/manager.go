@@ -22,6 +22,8 @@ type Clients interface {
 	Release(key, user string)
 	Bound(key, dir string) (pids []int, err error)
 	Status(key string) mount.Status
+	Died() <-chan struct{}
+	Graft(ctx context.Context, key string, dirs []string) ([]mount.Graft, error)
 }
 
 // Config says what a Manager serves, and how.
@@ -60,6 +62,8 @@ type Manager struct {
 	containers containers
 	// purges keeps purges of one entry of the trash apart.
 	purges nameLocks
+	// healings are of containers whose client died.
+	healings healings
 }
 
 // New returns a Manager that goes on where an earlier one on this node has
@@ -392,6 +396,8 @@ type Volume struct {
 	Control ControlInfo
 	// Trouble is why its store could not be reached lately, or "".
 	Trouble string
+	// Healings are of its containers whose client has died.
+	Healings []Healing
 }
 
 // Get describes a volume from memory. A name that is not known is looked up
@@ -439,6 +445,7 @@ func (m *Manager) describe(s *store, def Definition) Volume {
 		Control:    m.config.Control.ControlInfo,
 	}
 	if in, inUse := m.mounts.get(def.Name); inUse {
+		v.Healings = m.healings.of(def.Name)
 		v.Users = in.ids()
 		if in.Client != "" {
 			v.Client = m.config.Clients.Status(in.Client)

@@ -21,9 +21,11 @@ const (
 )
 
 // Run keeps what is known of the stores up to date, settles what crashes have
-// left and purges what is to be, until ctx is done.
+// left, purges what is to be, and heals containers whose client has died, until ctx
+// is done.
 func (m *Manager) Run(ctx context.Context) {
 	var wg sync.WaitGroup
+	wg.Go(func() { m.keepHealing(ctx) })
 	for _, s := range m.stores {
 		wg.Go(func() { m.keepFresh(ctx, s) })
 		wg.Go(func() { m.keepPurging(ctx, s) })

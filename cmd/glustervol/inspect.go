@@ -60,6 +60,13 @@ func printVolume(w io.Writer, v plugin.VolumeInfo) {
 	row(w, "Control plane:", fmt.Sprintf("%s: %s", v.Control.Kind, v.Control.Why))
 	row(w, "Mountpoint:", cmp.Or(v.Mountpoint, "not mounted on this node"))
 	row(w, "Users here:", cmp.Or(strings.Join(v.Users, ", "), "none"))
+	for _, h := range v.Healings {
+		if h.Error != "" {
+			row(w, "To be restarted:", h)
+		} else {
+			row(w, "Healed:", h)
+		}
+	}
 	if v.Trouble != "" {
 		row(w, "Trouble:", v.Trouble)
 	}
