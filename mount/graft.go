@@ -141,19 +141,23 @@ func (ns *namespace) isDead(m *mountinfo.Info) bool {
 		root := path.Join("/", dir)
 		return m.Root == root || strings.HasPrefix(m.Root, root+"/")
 	}
-	return m.FSType == fsType && slices.Contains(ns.dead, deviceOf(m)) && slices.ContainsFunc(ns.dirs, within)
+	return m.FSType == fsType && deviceOf(m) != ns.live && slices.Contains(ns.dead, deviceOf(m)) && slices.ContainsFunc(ns.dirs, within)
 }
 
-// isReplaced tells whether the live mount covers a dead one, or lies right below it
-// with what else was mounted there.
+// isReplaced tells whether another mount of the client covers a dead one. That may
+// have died as well since.
 func (ns *namespace) isReplaced(dead *mountinfo.Info) bool {
-	for _, m := range ns.table {
-		fresh := m.FSType == fsType && deviceOf(m) == ns.live && m.Mountpoint == dead.Mountpoint
-		if fresh && (m.Parent == dead.ID || m.ID == dead.Parent) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ns.covers(dead), func(m *mountinfo.Info) bool {
+		return m.FSType == fsType && (deviceOf(m) == ns.live || ns.isDead(m))
+	})
+}
+
+// isHalf tells whether the live mount lies right beneath a dead one, since not all
+// that is mounted in that could be mounted in it.
+func (ns *namespace) isHalf(dead *mountinfo.Info) bool {
+	return slices.ContainsFunc(ns.table, func(m *mountinfo.Info) bool {
+		return m.ID == dead.Parent && m.Mountpoint == dead.Mountpoint && m.FSType == fsType && deviceOf(m) == ns.live
+	})
 }
 
 func deviceOf(m *mountinfo.Info) uint64 { return unix.Mkdev(uint32(m.Major), uint32(m.Minor)) }
@@ -187,6 +191,9 @@ func (ns *namespace) submounts(m *mountinfo.Info) (submounts []*mountinfo.Info) 
 // the dead one, then that is taken away: there is no moment in which the container
 // sees neither, and the empty directory below.
 func (ns *namespace) replace(dead *mountinfo.Info) error {
+	if ns.isHalf(dead) {
+		return errors.New("what is mounted in it could not be mounted anew")
+	}
 	fresh, err := ns.clone(dead)
 	if err != nil {
 		return err
@@ -335,7 +342,7 @@ func copyFlags(fd int, m *mountinfo.Info) error {
 }
 
 // inside calls fn with the root directory of the namespace's process, in the
-// namespace, on a thread of its own. fn sees another file system: it has to do with
+// namespace. fn sees another file system: it has to do with
 // descriptors, and without what the runtime may want to open.
 func (ns *namespace) inside(fn func(root int) error) error {
 	dir := fmt.Sprintf("/proc/%d", ns.pid)
@@ -352,18 +359,31 @@ func (ns *namespace) inside(fn func(root int) error) error {
 	if name, err := os.Readlink(dir + "/ns/mnt"); err != nil || name != ns.name {
 		return errChanged
 	}
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+	return onOwnThread(func() error {
 		err := unix.Unshare(unix.CLONE_FS)
 		if err == nil {
 			err = unix.Setns(nsfs, unix.CLONE_NEWNS)
 		}
 		if err != nil {
-			done <- fmt.Errorf("enter the container's mount namespace: %w", err)
+			return fmt.Errorf("enter the container's mount namespace: %w", err)
+		}
+		return fn(root)
+	})
+}
+
+// onOwnThread calls fn on a thread that ends behind it.
+func onOwnThread(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlock: so the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread cannot end, and is what /proc/self shows. While it waits
+			// here, fn gets another.
+			defer runtime.UnlockOSThread()
+			done <- onOwnThread(fn)
 			return
 		}
-		done <- fn(root)
+		done <- fn()
 	}()
 	return <-done
 }
