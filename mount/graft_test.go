@@ -118,12 +118,12 @@ func TestGraft(t *testing.T) {
 	run := func(t *testing.T, old bool) {
 		for _, tt := range graftCases {
 			t.Run(tt.name, func(t *testing.T) {
-				dir, err := os.MkdirTemp(files, "")
-				must(t, err)
+				dir := strings.ReplaceAll(t.Name(), "/", "-")
+				must(t, os.Mkdir(filepath.Join(files, dir), 0o755))
 				if old && tt.err == "" {
 					tt.err = tt.oldErr
 				}
-				tt.run(t, newRunDir(t, mount.Source{Servers: []string{"gfs1"}, Volume: gv.Name, Subdir: filepath.Base(dir)}))
+				tt.run(t, newRunDir(t, mount.Source{Servers: []string{"gfs1"}, Volume: gv.Name, Subdir: dir}))
 			})
 		}
 	}

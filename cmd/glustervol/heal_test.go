@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -59,6 +61,136 @@ func TestHealed(t *testing.T) {
 			t.Errorf("the container has %s mounts there, want 3:\n%s", got, execScript(t, "nested", "cat /proc/mounts"))
 		}
 	}
-	t.Log(cli(t, "inspect", "web"))
-	t.Log(driverLog(t))
+	for container, path := range map[string]string{"heart": "/data", "reader": "/data", "nested": "/data", "twice": "/b"} {
+		healed := 0
+		for _, healing := range inspect(t, "web").Healings {
+			if healing.Container == container && healing.Path == path && healing.Error == "" {
+				healed++
+			}
+		}
+		if healed != 1 {
+			t.Errorf("inspect tells %d times that %s is healed:\n%s", healed, container, cli(t, "inspect", "web"))
+		}
+		if !strings.Contains(driverLog(t), fmt.Sprintf(`level=WARN msg="container was healed: it has a new mount; files that it had open on the dead one are lost to it" volume=web container=%s path=%s`, container, path)) {
+			t.Errorf("the log does not tell of %s", container)
+		}
+	}
+	docker(t, "rm", "--force", "heart", "reader", "twice", "nested")
+	expectUnused(t, "web", "inner")
+}
+
+// TestToBeRestarted: a container with a file system in its volume that cannot be
+// mounted anew is told of until it was restarted, and the others are healed.
+func TestToBeRestarted(t *testing.T) {
+	gv, _ := startNode(t)
+	h := startHeart(t, gv, "heart", "web")
+	startContainer(t, "box", "-v=web:/data", "--tmpfs=/data/scratch")
+	killClient(t, "web")
+	h.beatsOn(t)
+	testnode.Eventually(t, "inspect names the container", func() bool {
+		return strings.Contains(words(cli(t, "inspect", "web")), "To be restarted: box at /data (/data/scratch, which is mounted in it, cannot be mounted anew: its file system, of type tmpfs, is mounted nowhere else)")
+	})
+	if !strings.Contains(driverLog(t), `level=ERROR msg="container has to be restarted: its mount is dead and could not be replaced" volume=web container=box path=/data`) {
+		t.Error("the log does not tell of the container")
+	}
+	if out, err := testnode.TryDocker("exec", "box", "ls", "/data"); err == nil || !strings.Contains(out, "not connected") {
+		t.Errorf("the container sees %q, %v", out, err)
+	}
+	docker(t, "restart", "--time=0", "box")
+	execScript(t, "box", "echo hi > /data/hi && touch /data/scratch/f && cat /data/beat")
+	if text := words(cli(t, "inspect", "web")); strings.Contains(text, "To be restarted") || !strings.Contains(text, "Healed: heart at /data") {
+		t.Errorf("inspect, when it was restarted:\n%s", text)
+	}
+}
+
+// words is a text with single spaces.
+func words(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// TestClientDiesWithDriver: the next driver heals what has died before its start, be
+// it in the middle of a healing.
+func TestClientDiesWithDriver(t *testing.T) {
+	gv, d := startNode(t)
+	h := startHeart(t, gv, "heart", "web")
+	for _, when := range []string{"before", "in the middle"} {
+		client := inspect(t, "web").Client
+		if when == "before" {
+			d.kill()
+		}
+		if err := syscall.Kill(client.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if when == "in the middle" {
+			testnode.Eventually(t, "the dead mount is taken away", func() bool {
+				table, err := os.ReadFile("/proc/self/mountinfo")
+				return err == nil && !strings.Contains(string(table), client.Mount)
+			})
+			d.kill()
+		}
+		d.start()
+		h.beatsOn(t)
+		if v := inspect(t, "web"); v.Client.Health != "alive" || v.Client.PID == client.PID || len(v.Users) != 1 {
+			t.Errorf("%s: %+v", when, v)
+		}
+	}
+}
+
+// TestClientDiesWithoutBricks: the containers are healed when there is something to
+// mount again.
+func TestClientDiesWithoutBricks(t *testing.T) {
+	gv, _ := startNode(t)
+	h := startHeart(t, gv, "heart", "web")
+	gv.Stop()
+	killClient(t, "web")
+	testnode.Eventually(t, "the log says that it has to wait", func() bool {
+		return strings.Contains(driverLog(t), `msg="containers whose client died cannot be healed yet"`)
+	})
+	gv.Start()
+	h.beatsOn(t)
+}
+
+// TestStartedMeanwhile starts containers while clients die: each of them writes to
+// the volume, or does not start.
+func TestStartedMeanwhile(t *testing.T) {
+	gv, _ := startNode(t)
+	startContainer(t, "keeper", "-v=web:/data")
+	end := make(chan struct{})
+	var killer sync.WaitGroup
+	killer.Go(func() {
+		for {
+			if client := inspect(t, "web").Client; client.PID != 0 {
+				_ = syscall.Kill(client.PID, syscall.SIGKILL) // it may have gone by itself
+			}
+			select {
+			case <-end:
+				return
+			case <-time.After(300 * time.Millisecond):
+			}
+		}
+	})
+	started := 0
+	for i := range 15 {
+		name := fmt.Sprint("box", i)
+		out, err := testnode.TryDocker("run", "--detach", "--name="+name, driverFlag, "-v=web:/data", testnode.Image, "sleep", "1000000")
+		if err == nil {
+			started++
+		} else if out == "" {
+			t.Errorf("container %d fails and says nothing", i)
+		}
+	}
+	close(end)
+	killer.Wait()
+	for i := range 15 {
+		name := fmt.Sprint("box", i)
+		if state, _ := testnode.TryDocker("inspect", "--format={{.State.Running}}", name); state != "true" {
+			continue
+		}
+		awaitHealed(t, name, "echo here > /data/"+name+" && cat /data/"+name, "here")
+		if _, err := os.Stat(onBrick(gv, "volumes/web/"+name)); err != nil {
+			t.Errorf("%s has written elsewhere: %v", name, err)
+		}
+	}
+	t.Logf("%d of 15 started", started)
+	if started == 0 {
+		t.Error("no container started")
+	}
 }
