@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -108,7 +109,9 @@ func expect(t testing.TB, text string, words ...string) {
 
 // driver is a driver at the paths that it has on a real machine.
 type driver struct {
-	t      *testing.T
+	t testing.TB
+	// binary is the program, that of the tests if it is "".
+	binary string
 	args   []string
 	daemon *testnode.Daemon
 }
@@ -117,7 +120,7 @@ type driver struct {
 const logFile = "/run/glustervol.out"
 
 // startDriver starts the driver; it is stopped with the test.
-func startDriver(t *testing.T, args ...string) *driver {
+func startDriver(t testing.TB, args ...string) *driver {
 	t.Helper()
 	d := &driver{t: t, args: append([]string{"serve", "--linger=100ms", "--boot-wait=0s", "--log-level=debug"}, args...)}
 	t.Cleanup(func() {
@@ -157,7 +160,7 @@ func (d *driver) start() {
 	}
 	ready := func() error { return command(context.Background(), "info").Run() }
 	var err error
-	d.daemon, err = testnode.StartDaemon(logFile, ready, "env", append([]string{asMain + "=1", testExecutable(d.t)}, d.args...)...)
+	d.daemon, err = testnode.StartDaemon(logFile, ready, "env", append([]string{asMain + "=1", cmp.Or(d.binary, testExecutable(d.t))}, d.args...)...)
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ const driverFlag = "--volume-driver=glustervol"
 // startNode has Gluster, Docker and the driver run, with flags and a Gluster
 // volume of the test's own as the store. Containers and volumes are removed with
 // the test.
-func startNode(t *testing.T, flags ...string) (*testnode.GlusterVolume, *driver) {
+func startNode(t testing.TB, flags ...string) (*testnode.GlusterVolume, *driver) {
 	t.Helper()
 	gv := testnode.NewGlusterVolume(t, 1, "")
 	return gv, serveDocker(t, append(flags, gv.Address())...)
@@ -37,7 +37,7 @@ func overBoth(t *testing.T, test func(t *testing.T, flag string)) {
 }
 
 // serveDocker has Docker run, and the driver with arguments.
-func serveDocker(t *testing.T, args ...string) *driver {
+func serveDocker(t testing.TB, args ...string) *driver {
 	t.Helper()
 	testnode.Docker(t)
 	d := startDriver(t, args...)
@@ -51,7 +51,7 @@ func serveDocker(t *testing.T, args ...string) *driver {
 
 // cleanDocker removes all containers and volumes: dockerd, when it starts,
 // waits 15 s for each volume that it remembers of a driver that is not there.
-func cleanDocker(t *testing.T) {
+func cleanDocker(t testing.TB) {
 	t.Helper()
 	if containers := docker(t, "ps", "--all", "--quiet"); containers != "" {
 		docker(t, append([]string{"rm", "--force", "--volumes"}, strings.Fields(containers)...)...)

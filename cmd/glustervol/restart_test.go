@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -98,6 +99,48 @@ func TestDriverRestart(t *testing.T) {
 			expectUnused(t, "web", "logs")
 			docker(t, "volume", "rm", "web")
 		})
+	}
+}
+
+// TestDriverReplacedUnderWriters: no write of twenty containers fails while the
+// driver is killed, stopped and replaced by another version, and each version knows
+// what the one before has counted.
+func TestDriverReplacedUnderWriters(t *testing.T) {
+	const version = "next"
+	next := filepath.Join(t.TempDir(), "glustervol")
+	build := exec.Command("go", "build", "-ldflags=-X main.version="+version, "-o", next, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build another version: %v: %s", err, out)
+	}
+	gv, d := startNode(t)
+	hearts := make([]heart, 20)
+	var wg sync.WaitGroup
+	for i := range hearts {
+		wg.Go(func() { hearts[i] = startHeart(t, gv, fmt.Sprint("heart", i), fmt.Sprint("web", i)) })
+	}
+	wg.Wait()
+	client := inspect(t, "web0").Client.PID
+	for _, replace := range []func(){
+		d.kill,
+		d.stop,
+		func() { d.stop(); d.binary = next },
+		func() { d.kill(); d.binary = "" },
+	} {
+		replace()
+		hearts[0].beatsOn(t)
+		d.start()
+		for _, h := range hearts {
+			h.beatsOn(t)
+		}
+		if v := inspect(t, "web7"); v.Client.PID != client || len(v.Users) != 1 {
+			t.Errorf("%+v", v)
+		}
+	}
+	if !strings.Contains(driverLog(t), "version="+version) {
+		t.Error("the other version has not served")
+	}
+	for _, h := range hearts {
+		h.neverFailed(t)
 	}
 }
 
