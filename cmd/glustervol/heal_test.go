@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -33,7 +34,15 @@ func awaitHealed(t testing.TB, container, script, want string) {
 	t.Fatalf("%s: %q prints %q, %v; want %q\n%s", container, script, got, err, want, testnode.DockerLog())
 }
 
-// TestHealed kills the Gluster client under containers again and again.
+// abortClient has the kernel end the connection to the Gluster client of a volume.
+func abortClient(t testing.TB, volume string) {
+	t.Helper()
+	if err := syscall.Unmount(inspect(t, volume).Client.Mount, syscall.MNT_FORCE); err != nil && !errors.Is(err, syscall.EBUSY) {
+		t.Fatal(err)
+	}
+}
+
+// TestHealed ends the Gluster client under containers again and again.
 func TestHealed(t *testing.T) {
 	gv, _ := startNode(t)
 	create(t, "web")
@@ -42,9 +51,9 @@ func TestHealed(t *testing.T) {
 	startContainer(t, "reader", "-v=web:/data:ro")
 	startContainer(t, "twice", "-v=web:/a", "-v=web:/b:ro")
 	startContainer(t, "nested", "-v=web:/data", "-v=inner:/data/inner", "-v=/etc/hostname:/data/hostname:ro")
-	for round := range 3 {
+	for round, end := range []func(testing.TB, string){killClient, killClient, abortClient} {
 		mark := fmt.Sprint("round ", round)
-		killClient(t, "web")
+		end(t, "web")
 		awaitHealed(t, "twice", fmt.Sprintf("echo '%s' > /a/mark && cat /b/mark", mark), mark)
 		awaitHealed(t, "reader", "cat /data/mark", mark)
 		awaitHealed(t, "nested", fmt.Sprintf("cat /data/mark; echo '%s' > /data/inner/own && cat /data/inner/own", mark), mark+"\n"+mark)

@@ -155,15 +155,18 @@ func driverLog(t testing.TB) string {
 // start starts the driver unless it runs.
 func (d *driver) start() {
 	d.t.Helper()
-	if d.daemon != nil {
-		return
-	}
-	ready := func() error { return command(context.Background(), "info").Run() }
-	var err error
-	d.daemon, err = testnode.StartDaemon(logFile, ready, "env", append([]string{asMain + "=1", cmp.Or(d.binary, testExecutable(d.t))}, d.args...)...)
-	if err != nil {
+	if err := d.tryStart(); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+func (d *driver) tryStart() (err error) {
+	if d.daemon != nil {
+		return nil
+	}
+	ready := func() error { return command(context.Background(), "info").Run() }
+	d.daemon, err = testnode.StartDaemon(logFile, ready, "env", append([]string{asMain + "=1", cmp.Or(d.binary, testExecutable(d.t))}, d.args...)...)
+	return err
 }
 
 // testExecutable is this test binary, for other processes.

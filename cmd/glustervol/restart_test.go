@@ -167,6 +167,34 @@ func TestStartWithoutDriver(t *testing.T) {
 	}
 }
 
+// TestDockerStartsBeforeDriver: a container of restart=always comes up when Docker
+// starts first and the driver comes while it waits.
+func TestDockerStartsBeforeDriver(t *testing.T) {
+	gv, d := startNode(t)
+	h := startHeart(t, gv, "heart", "web")
+	docker(t, "update", "--restart=always", "heart")
+	testnode.StopDocker(t)
+	d.stop()
+	come := make(chan error, 1)
+	go func() {
+		for !strings.Contains(testnode.DockerLog(), "retrying in") && t.Context().Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		come <- d.tryStart()
+	}()
+	testnode.StartDocker(t)
+	if err := <-come; err != nil {
+		t.Fatal(err)
+	}
+	testnode.Eventually(t, "the container is started", func() bool {
+		return docker(t, "inspect", "--format={{.State.Running}}", "heart") == "true"
+	})
+	h.beatsOn(t)
+	if v := inspect(t, "web"); len(v.Users) != 1 {
+		t.Errorf("users %q", v.Users)
+	}
+}
+
 // restartDocker has another dockerd run until the end of the test, with
 // arguments of its own, after end has ended the former one.
 func restartDocker(t *testing.T, end func(testing.TB), args ...string) {
