@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,8 +111,10 @@ func expect(t testing.TB, text string, words ...string) {
 // driver is a driver at the paths that it has on a real machine.
 type driver struct {
 	t testing.TB
-	// binary is the program, that of the tests if it is "".
-	binary string
+	// binary is the program, that of the tests if it is "", and wrapper what it is
+	// run by.
+	binary  string
+	wrapper []string
 	args   []string
 	daemon *testnode.Daemon
 }
@@ -165,7 +168,8 @@ func (d *driver) tryStart() (err error) {
 		return nil
 	}
 	ready := func() error { return command(context.Background(), "info").Run() }
-	d.daemon, err = testnode.StartDaemon(logFile, ready, "env", append([]string{asMain + "=1", cmp.Or(d.binary, testExecutable(d.t))}, d.args...)...)
+	args := slices.Concat([]string{asMain + "=1"}, d.wrapper, []string{cmp.Or(d.binary, testExecutable(d.t))}, d.args)
+	d.daemon, err = testnode.StartDaemon(logFile, ready, "env", args...)
 	return err
 }
 
