@@ -24,19 +24,62 @@ const (
 )
 
 // keepHealing starts Gluster clients anew that have died, and puts their mounts into
-// the containers that had the dead ones.
+// the containers that had the dead ones. Clients do not wait for each other.
 func (m *Manager) keepHealing(ctx context.Context) {
-	healing := trouble{log: m.config.Log, begins: "containers whose client died cannot be healed yet", ends: "client runs again"}
-	for pause := healPause; ; {
-		err := m.inBackground(ctx, m.heal)
-		healing.tell(ctx, err)
-		if err != nil {
-			pause = healPause
+	var healers sync.WaitGroup
+	defer healers.Wait()
+	wake := map[string]chan struct{}{} // of the healer of each client that has died
+	for {
+		for _, key := range m.wounded() {
+			if wake[key] == nil {
+				wake[key] = make(chan struct{}, 1)
+				healers.Go(func() { m.keepHealingClient(ctx, key, wake[key]) })
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-m.config.Clients.Died():
+			for _, w := range wake {
+				select {
+				case w <- struct{}{}:
+				default: // it is about to look anyhow
+				}
+			}
+		case <-time.After(healPause):
+		}
+	}
+}
+
+// wounded are the clients in use that do not run, or whose former mounts containers
+// may still have.
+func (m *Manager) wounded() (keys []string) {
+	inUse := map[string]bool{}
+	for _, v := range m.mounts.list() {
+		inUse[v.Client] = true
+	}
+	delete(inUse, "") // of a volume of which nothing is known but that it is in use
+	for key := range inUse {
+		if client := m.config.Clients.Status(key); client.PID == 0 || client.Died {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func (m *Manager) keepHealingClient(ctx context.Context, key string, wake <-chan struct{}) {
+	healing := trouble{log: m.config.Log.With("client", key), begins: "containers whose client died cannot be healed yet", ends: "client runs again"}
+	for pause := healPause; ; {
+		if slices.Contains(m.wounded(), key) {
+			err := m.inBackground(ctx, func(ctx context.Context) error { return m.healClient(ctx, key) })
+			if healing.tell(ctx, err); err != nil {
+				pause = healPause
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
 			pause = healPause
 		case <-time.After(pause):
 			pause = min(2*pause, healPauseAtMost)
@@ -44,22 +87,8 @@ func (m *Manager) keepHealing(ctx context.Context) {
 	}
 }
 
-func (m *Manager) heal(ctx context.Context) error {
-	wounded := map[string][]mounted{}
-	for _, v := range m.mounts.list() {
-		client := m.config.Clients.Status(v.Client)
-		if v.Client != "" && (client.PID == 0 || client.Died) {
-			wounded[v.Client] = append(wounded[v.Client], v)
-		}
-	}
-	var errs []error
-	for key, volumes := range wounded {
-		errs = append(errs, m.healClient(ctx, key, volumes))
-	}
-	return errors.Join(errs...)
-}
-
-func (m *Manager) healClient(ctx context.Context, key string, volumes []mounted) error {
+func (m *Manager) healClient(ctx context.Context, key string) error {
+	volumes := slices.DeleteFunc(m.mounts.list(), func(v mounted) bool { return v.Client != key })
 	errs := make([]error, len(volumes))
 	slots := make(chan struct{}, healsAtOnce)
 	var wg sync.WaitGroup

@@ -115,8 +115,8 @@ type driver struct {
 	// run by.
 	binary  string
 	wrapper []string
-	args   []string
-	daemon *testnode.Daemon
+	args    []string
+	daemon  *testnode.Daemon
 }
 
 // logFile has what all drivers of a test have logged.
