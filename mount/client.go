@@ -22,7 +22,7 @@ import (
 //	mnt           where it mounts
 //	source.json   what it mounts, for the driver that adopts it; there from
 //	              before the client is handed out until it has ended
-//	deaths.json   its mounts that have died and that containers may have
+//	dead-DEVICE   a mount of it that has died and that containers may have
 type Client struct {
 	source  Source
 	dir     string
@@ -40,6 +40,8 @@ type Client struct {
 	device atomic.Uint64
 	// deaths are former mounts that containers may still have.
 	deaths deaths
+	// graftable are the directories that may take the place of dead ones.
+	graftable atomic.Pointer[[]string]
 }
 
 // maxCalls is how many system calls on one mount run at once.
@@ -61,7 +63,7 @@ func newClient(source Source, dir, logDir, binary string) *Client {
 		binary:  binary,
 		busy:    make(chan struct{}, 1),
 		slots:   make(chan struct{}, maxCalls),
-		deaths:  deaths{file: filepath.Join(dir, deathsFile)},
+		deaths:  deaths{dir: dir, noticed: map[uint64]time.Time{}},
 	}
 }
 
@@ -86,12 +88,12 @@ func (c *Client) ensure(ctx context.Context) (started *process, err error) {
 		return nil, err
 	}
 	defer c.unlock()
-	p := c.running.Load()
-	if p.alive() && c.mounted() {
+	alive, mounted := c.running.Load().alive(), c.mounted()
+	if alive && mounted {
 		return nil, nil
 	}
-	if p != nil && !p.alive() {
-		if err := c.deaths.add(p.device); err != nil {
+	if mounted {
+		if err := c.deaths.keep(c.Path(), c.device.Load()); err != nil {
 			return nil, err
 		}
 	}
@@ -166,9 +168,6 @@ func replaceFile(file string, data []byte) error {
 	return os.Rename(file+".tmp", file)
 }
 
-// deathsFile is the name of the file of deaths.
-const deathsFile = "deaths.json"
-
 func (c *Client) sourceFile() string { return filepath.Join(c.dir, "source.json") }
 
 // awaitMount returns when p has mounted and the mount's root answers.
@@ -178,8 +177,6 @@ func (c *Client) awaitMount(ctx context.Context, p *process) error {
 		return err
 	}
 	c.device.Store(device)
-	c.deaths.reborn(device)
-	p.device = device
 	_, err = c.VerifyDir(ctx, ".")
 	return err
 }
@@ -396,11 +393,14 @@ func (c *Client) unmount(p *process) error {
 const busyTries = 20
 
 // removeDir removes the client's directory, one name after the other: should
-// something be mounted there after all, nothing of it is lost. Of deaths, the file
-// about them stays.
+// something be mounted there after all, nothing of it is lost. What is kept of deaths
+// stays.
 func (c *Client) removeDir() error {
-	names := []string{"mnt", "source.json", "source.json.tmp", deathsFile + ".tmp"}
+	names := []string{"mnt", "source.json", "source.json.tmp"}
 	if c.deaths.none() {
+		if err := c.deaths.removeKept(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		names = append(names, ".")
 	}
 	for _, name := range names {
@@ -423,12 +423,8 @@ func (c *Client) adopt() (mounted bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c.device.Store(device)
-	if p == nil {
-		return true, c.deaths.add(device)
-	}
-	p.device = device
 	c.running.Store(p)
+	c.device.Store(device)
 	return true, nil
 }
 

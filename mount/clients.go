@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -25,6 +26,8 @@ type Clients struct {
 	config Config
 
 	died chan struct{}
+	// searched are the mount namespaces in which a search for dead mounts is.
+	searched sync.Map
 
 	mu      sync.Mutex
 	clients map[string]*shared // by Source.Key
@@ -60,24 +63,41 @@ func NewClients(config Config) *Clients {
 }
 
 // Died tells, now and then, that a client which has users has died since it told
-// last. Containers that use it need another Mount, and then a Graft.
+// last. It needs to be revived, and what containers have of it a Graft.
 func (cs *Clients) Died() <-chan struct{} { return cs.died }
+
+// Revive starts a client unless it runs. There is an error when no client of that key
+// has users.
+func (cs *Clients) Revive(ctx context.Context, key string) error {
+	cs.mu.Lock()
+	c, found := cs.clients[key]
+	inUse := found && len(c.users) > 0
+	cs.mu.Unlock()
+	if !inUse {
+		return fmt.Errorf("client %s is not in use", key)
+	}
+	return cs.ensure(ctx, key, c.Client)
+}
+
+func (cs *Clients) ensure(ctx context.Context, key string, c *Client) error {
+	started, err := c.ensure(ctx)
+	if started != nil {
+		cs.config.Log.Info("client started", "client", key, "source", c.source.String(), "options", string(c.source.Options), "pid", started.pid)
+		go cs.watch(c, started)
+	}
+	return err
+}
 
 // Use counts user as one of the client of source, starts the client if it does
 // not run, and returns it when its mount answers. To use it twice is to use it
 // once. When Use fails, user is not counted.
 func (cs *Clients) Use(ctx context.Context, source Source, user string) (*Client, error) {
 	c, added := cs.count(source, user)
-	started, err := c.ensure(ctx)
-	if err != nil {
+	if err := cs.ensure(ctx, source.Key(), c.Client); err != nil {
 		if added {
 			cs.Release(source.Key(), user)
 		}
 		return nil, err
-	}
-	if started != nil {
-		cs.config.Log.Info("client started", "client", source.Key(), "source", source.String(), "options", string(source.Options), "pid", started.pid)
-		go cs.watch(c.Client, started)
 	}
 	return c.Client, nil
 }
@@ -104,7 +124,7 @@ func (cs *Clients) add(key string, source Source) *shared {
 		users:  map[string]struct{}{},
 	}
 	if err := c.deaths.load(); err != nil {
-		cs.config.Log.Warn("containers whose client died may have to be restarted: which it was is not known", "client", key, "err", err)
+		cs.config.Log.Warn("containers whose client died before may have to be restarted", "client", key, "err", err)
 	}
 	cs.clients[key] = c
 	return c
@@ -199,22 +219,18 @@ func (cs *Clients) idle(key string, c *shared) bool {
 	return len(c.users) == 0 && cs.clients[key] == c
 }
 
-// watch tells of the end of a client that still has users, be it one that was
-// unmounted by hand and that another has followed.
+// watch tells of the end of a client that still has users.
 func (cs *Clients) watch(c *Client, p *process) {
 	<-p.exited
 	key := filepath.Base(c.dir)
 	cs.mu.Lock()
 	shared, found := cs.clients[key]
-	inUse := found && shared.Client == c && len(shared.users) > 0
+	inUse := found && shared.Client == c && len(shared.users) > 0 && c.running.Load() == p
 	cs.mu.Unlock()
 	if !inUse {
 		return
 	}
 	cs.config.Log.Error("client died", "client", key, "pid", p.pid, "log", c.logFile)
-	if err := c.deaths.add(p.device); err != nil {
-		cs.config.Log.Error("death of a client cannot be noted; should the driver end now, its containers have to be restarted", "client", key, "err", err)
-	}
 	select {
 	case cs.died <- struct{}{}:
 	default: // it is about to be told

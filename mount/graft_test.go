@@ -27,6 +27,11 @@ type graftCase struct {
 	wound func(t *testing.T, volume string)
 	// look is what the container does then, and want what it prints.
 	look, want string
+	// ready is the file on the store that tells that it has mounted, if it is not the
+	// usual one.
+	ready string
+	// lost is what the container should have mounted in it, and has not.
+	lost string
 	// err is in the error if there has to be one, and oldErr with an old kernel.
 	err, oldErr string
 }
@@ -67,6 +72,16 @@ var graftCases = []graftCase{
 		look:   `cat "$at/file"`, want: "file",
 	},
 	{
+		name: "locked read-only", user: true,
+		mounts: `mount --bind "$volume" "$at" && mount -o remount,bind,ro "$at" && exec unshare --user --map-root-user --mount sh -c 'touch "$at.ready" && exec sleep 1000'`,
+		err:    "has locked it",
+	},
+	{
+		name: "locked mounts in it", user: true,
+		mounts: `mount --bind "$volume" "$at" && mount -t tmpfs none "$at/other" && exec unshare --user --map-root-user --mount sh -c 'mkdir "$at.copy" && mount --rbind "$at" "$at.copy" && touch "$at.ready" && exec sleep 1000'`,
+		err:    "mounted",
+	},
+	{
 		name:   "covered",
 		mounts: `mount --bind "$volume" "$at" && mount -t tmpfs none "$at" && echo cover > "$at/file"`,
 		look:   `cat "$at/file" && umount "$at" && cat "$at/file"`, want: "cover\nfile",
@@ -82,6 +97,18 @@ var graftCases = []graftCase{
 		name:   "a file system in it that is nowhere else",
 		mounts: `mount --bind "$volume" "$at" && mount -t tmpfs none "$at/other"`,
 		err:    "of type tmpfs, is mounted nowhere else",
+	},
+	{
+		name:   "lost while it was dead",
+		mounts: `mount --bind "$volume" "$at" && mkdir "$at/gone"`,
+		lost:   "/gone",
+		err:    "/gone was lost while the client was dead",
+	},
+	{
+		name:   "the root directory of a process", // whose program must not be on the dead mount
+		mounts: `mount --bind "$volume" "$at" && exec perl -e 'chroot($ENV{at}) && chdir("/") && open(F, ">", "ready") && close(F) && sleep(1000)'`,
+		ready:  "volume/ready",
+		err:    "root directory of a process",
 	},
 	{
 		name:   "removed",
@@ -143,7 +170,7 @@ func (tt graftCase) run(t *testing.T, n *node) {
 	must(t, os.WriteFile(filepath.Join(volume, "file"), []byte("file\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(volume, "dir/inner/file"), []byte("inner\n"), 0o644))
 	box := tt.start(t, n, volume)
-	if grafts := graft(t, n); len(grafts) > 0 {
+	if grafts := tt.graft(t, n); len(grafts) > 0 {
 		t.Fatalf("nobody has died, and %+v", grafts)
 	}
 	// Twice: the second mount takes the place of the first one's successor.
@@ -154,7 +181,7 @@ func (tt graftCase) run(t *testing.T, n *node) {
 		if tt.wound != nil {
 			tt.wound(t, volume)
 		}
-		grafts := graft(t, n)
+		grafts := tt.graft(t, n)
 		if len(grafts) == 0 || grafts[0].PID != box.pid {
 			t.Fatalf("grafts %+v, want one of process %d", grafts, box.pid)
 		}
@@ -169,7 +196,7 @@ func (tt graftCase) run(t *testing.T, n *node) {
 				t.Errorf("graft %+v", g)
 			}
 		}
-		if again := graft(t, n); len(again) > 0 {
+		if again := tt.graft(t, n); len(again) > 0 {
 			t.Errorf("once more: %+v", again)
 		}
 	}
@@ -178,9 +205,14 @@ func (tt graftCase) run(t *testing.T, n *node) {
 	}
 }
 
-func graft(t *testing.T, n *node) []mount.Graft {
+func (tt graftCase) graft(t *testing.T, n *node) []mount.Graft {
 	t.Helper()
-	grafts, err := n.Graft(t.Context(), n.source.Key(), []string{"volume"})
+	grafts, err := n.Graft(t.Context(), n.source.Key(), []string{"volume"}, func(int) []string {
+		if tt.lost == "" {
+			return nil
+		}
+		return []string{filepath.Join(n.dir, "container", tt.lost)}
+	})
 	must(t, err)
 	return grafts
 }
@@ -215,12 +247,16 @@ func (tt graftCase) start(t *testing.T, n *node, volume string) *box {
 		_ = cmd.Wait() // it was killed
 	})
 	b.pid = cmd.Process.Pid
+	ready := at + ".ready"
+	if tt.ready != "" {
+		ready = filepath.Join(filepath.Dir(volume), tt.ready)
+	}
 	testnode.Eventually(t, "the container has its mounts", func() bool {
 		said, err := os.ReadFile(at + ".log")
 		if must(t, err); len(said) > 0 {
 			t.Fatalf("the container cannot mount: %s", said)
 		}
-		_, err = os.Stat(at + ".ready")
+		_, err = os.Stat(ready)
 		return !errors.Is(err, fs.ErrNotExist)
 	})
 	return b

@@ -20,8 +20,6 @@ import (
 type process struct {
 	pid    int
 	exited chan struct{} // closed when it has ended
-	// device is the st_dev of its mount, once that is there.
-	device uint64
 }
 
 // program is the name of the client's program.

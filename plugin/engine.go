@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -140,6 +141,9 @@ func (e *Engine) List(ctx context.Context) error {
 		ref := volume.ContainerRef{ID: c.ID, State: string(c.State)}
 		if len(c.Names) > 0 {
 			ref.Name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		for _, m := range c.Mounts {
+			ref.Mounts = append(ref.Mounts, path.Clean(m.Destination))
 		}
 		told := map[string]bool{} // a container may have a volume twice
 		for _, m := range c.Mounts {

@@ -351,7 +351,9 @@ func (c *fakeClients) Release(key, user string) {
 // Died never tells: clients do not die here.
 func (c *fakeClients) Died() <-chan struct{} { return nil }
 
-func (c *fakeClients) Graft(context.Context, string, []string) ([]mount.Graft, error) {
+func (c *fakeClients) Revive(context.Context, string) error { return nil }
+
+func (c *fakeClients) Graft(context.Context, string, []string, func(int) []string) ([]mount.Graft, error) {
 	return nil, nil
 }
 

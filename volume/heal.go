@@ -9,17 +9,22 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/glustervol/glustervol/mount"
 )
 
 const (
-	// healPause is how long to wait until what could not be healed is tried again.
-	healPause = time.Second
-	// healPauseAtMost is how long it is for containers that are looked for only: one
+	// healPause is how long to wait until what could not be healed is tried again; it
+	// is doubled each time, up to healPauseAtMost.
+	healPause       = time.Second
+	healPauseAtMost = 5 * time.Second
+	// lookPauseAtMost is how long it is for containers that are looked for only: one
 	// that was starting when the client died, or that has to be restarted.
-	healPauseAtMost = 30 * time.Second
-	// healsAtOnce bounds the volumes that are mounted anew at once.
+	lookPauseAtMost = 30 * time.Second
+	// remountTime bounds the look at one volume, whose name is locked for so long.
+	remountTime = 5 * time.Second
+	// healsAtOnce bounds the volumes that are looked at, at once.
 	healsAtOnce = 16
 )
 
@@ -32,8 +37,9 @@ func (m *Manager) keepHealing(ctx context.Context) {
 	for {
 		for _, key := range m.wounded() {
 			if wake[key] == nil {
-				wake[key] = make(chan struct{}, 1)
-				healers.Go(func() { m.keepHealingClient(ctx, key, wake[key]) })
+				w := make(chan struct{}, 1)
+				wake[key] = w
+				healers.Go(func() { m.keepHealingClient(ctx, key, w) })
 			}
 		}
 		select {
@@ -70,10 +76,11 @@ func (m *Manager) wounded() (keys []string) {
 func (m *Manager) keepHealingClient(ctx context.Context, key string, wake <-chan struct{}) {
 	healing := trouble{log: m.config.Log.With("client", key), begins: "containers whose client died cannot be healed yet", ends: "client runs again"}
 	for pause := healPause; ; {
+		atMost := lookPauseAtMost
 		if slices.Contains(m.wounded(), key) {
-			err := m.inBackground(ctx, func(ctx context.Context) error { return m.healClient(ctx, key) })
+			err := m.healClient(ctx, key)
 			if healing.tell(ctx, err); err != nil {
-				pause = healPause
+				atMost = healPauseAtMost
 			}
 		}
 		select {
@@ -81,14 +88,34 @@ func (m *Manager) keepHealingClient(ctx context.Context, key string, wake <-chan
 			return
 		case <-wake:
 			pause = healPause
-		case <-time.After(pause):
-			pause = min(2*pause, healPauseAtMost)
+		case <-time.After(min(pause, atMost)):
+			pause = min(2*pause, atMost)
 		}
 	}
 }
 
+// healClient revives a client first, without a volume's name locked: that may take
+// as long as Gluster does.
 func (m *Manager) healClient(ctx context.Context, key string) error {
+	// One that is not known was being revived when the driver ended: remount starts it.
+	if m.config.Clients.Status(key).Source.Key() == key {
+		err := m.inBackground(ctx, func(ctx context.Context) error { return m.config.Clients.Revive(ctx, key) })
+		if err != nil {
+			return err
+		}
+	}
 	volumes := slices.DeleteFunc(m.mounts.list(), func(v mounted) bool { return v.Client != key })
+	slices.SortFunc(volumes, func(a, b mounted) int { return strings.Compare(a.Volume, b.Volume) })
+	dirs, remountErr := m.remount(ctx, volumes)
+	grafts, err := m.config.Clients.Graft(ctx, key, dirs, m.mountsOf)
+	for _, g := range grafts {
+		m.noteHealing(volumes, g)
+	}
+	return errors.Join(err, remountErr)
+}
+
+// remount returns the directories of those volumes that are well on a client.
+func (m *Manager) remount(ctx context.Context, volumes []mounted) (dirs []string, err error) {
 	errs := make([]error, len(volumes))
 	slots := make(chan struct{}, healsAtOnce)
 	var wg sync.WaitGroup
@@ -96,32 +123,41 @@ func (m *Manager) healClient(ctx context.Context, key string) error {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			errs[i] = m.remount(ctx, v)
+			ctx, cancel := context.WithTimeout(ctx, remountTime)
+			defer cancel()
+			errs[i] = m.remountOne(ctx, v)
 		})
 	}
 	wg.Wait()
-	var dirs []string
 	for i, v := range volumes {
 		if errs[i] == nil {
 			dirs = append(dirs, v.Dir)
 		}
 	}
-	grafts, err := m.config.Clients.Graft(ctx, key, dirs)
-	for _, g := range grafts {
-		m.noteHealing(volumes, g)
-	}
-	return errors.Join(err, errors.Join(errs...))
+	return dirs, errors.Join(errs...)
 }
 
-// remount has a volume on a live mount again. Its directory must be the one that its
-// containers have had, and not that of a volume which has got the name since.
-func (m *Manager) remount(ctx context.Context, v mounted) error {
+// mountsOf are the paths at which the container of a process has mounts, as far as
+// Docker knows.
+func (m *Manager) mountsOf(pid int) []string {
+	byVolume, _ := m.containers.all()
+	for _, containers := range byVolume {
+		if c, found := containerOf(pid, containers); found {
+			return c.Mounts
+		}
+	}
+	return nil
+}
+
+// remountOne sees a volume on the live mount again. Its directory must be the one that
+// its containers have had, and not that of a volume which has got the name since.
+func (m *Manager) remountOne(ctx context.Context, v mounted) error {
 	unlock, err := m.names.lock(ctx, v.Volume)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if now, inUse := m.mounts.get(v.Volume); !inUse || now.ID != v.ID {
+	if now, inUse := m.mounts.get(v.Volume); !inUse || now.ID != v.ID || now.Client != v.Client {
 		return nil // it is unmounted by now
 	}
 	s, def, err := m.findForUse(ctx, v.Volume)
@@ -132,8 +168,11 @@ func (m *Manager) remount(ctx context.Context, v mounted) error {
 		return fmt.Errorf("heal volume %s: %w", v.Volume, err)
 	}
 	client := m.config.Clients.Status(v.Client).Source
-	if client.Key() != v.Client { // a driver that ended in the middle has left no client
+	if client.Key() != v.Client {
 		client = source(s.address, def.Options.ClientOptions)
+	}
+	if client.Key() != v.Client {
+		return fmt.Errorf("heal volume %s: its client died, and the store's address, or the volume's client options, are others by now; restart its containers", v.Volume)
 	}
 	dir, err := s.directory(ctx, def)
 	if err == nil {
@@ -161,10 +200,17 @@ type Healing struct {
 
 // String names the container and what is to be known of it.
 func (h Healing) String() string {
+	text := fmt.Sprintf("%s at %s", h.Container, h.Path)
 	if h.Error != "" {
-		return fmt.Sprintf("%s at %s (%s)", h.Container, h.Path, h.Error)
+		text += fmt.Sprintf(" (%s)", h.Error)
 	}
-	return fmt.Sprintf("%s at %s", h.Container, h.Path)
+	// The container has chosen the path, and may want to write on a terminal.
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }
 
 // healings are those of containers that still run.
@@ -180,7 +226,10 @@ func (m *Manager) noteHealing(volumes []mounted, g mount.Graft) {
 			h.volume = v.Volume
 		}
 	}
-	h.Container = containerOf(g.PID, m.Containers(h.volume))
+	h.Container = fmt.Sprintf("process %d", g.PID)
+	if c, found := containerOf(g.PID, m.Containers(h.volume)); found {
+		h.Container = c.Name
+	}
 	if g.Err != nil {
 		h.Error = g.Err.Error()
 	}
@@ -199,6 +248,7 @@ func (m *Manager) noteHealing(volumes []mounted, g mount.Graft) {
 func (hs *healings) add(h Healing) (news bool) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
+	hs.prune()
 	same := func(old Healing) bool { return old.pid == h.pid && old.Path == h.Path }
 	i := slices.IndexFunc(hs.list, same)
 	if i < 0 {
@@ -210,14 +260,11 @@ func (hs *healings) add(h Healing) (news bool) {
 	return news
 }
 
-// of are those of a volume's containers, without containers that have ended.
+// of are those of a volume's containers.
 func (hs *healings) of(volume string) (list []Healing) {
 	hs.mu.Lock()
 	defer hs.mu.Unlock()
-	hs.list = slices.DeleteFunc(hs.list, func(h Healing) bool {
-		_, err := os.Stat(fmt.Sprintf("/proc/%d", h.pid))
-		return err != nil
-	})
+	hs.prune()
 	for _, h := range hs.list {
 		if h.volume == volume {
 			list = append(list, h)
@@ -226,14 +273,24 @@ func (hs *healings) of(volume string) (list []Healing) {
 	return list
 }
 
-// containerOf names the container of a process: Docker has its id in the name of its
+// prune drops those of processes that have ended. hs.mu is held.
+func (hs *healings) prune() {
+	hs.list = slices.DeleteFunc(hs.list, func(h Healing) bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/%d", h.pid))
+		return err != nil
+	})
+}
+
+// containerOf finds the container of a process: Docker has its id in the name of its
 // control group.
-func containerOf(pid int, containers []ContainerRef) string {
+func containerOf(pid int, containers []ContainerRef) (c ContainerRef, found bool) {
 	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	for _, c := range containers {
-		if err == nil && c.ID != "" && strings.Contains(string(groups), c.ID) {
-			return c.Name
-		}
+	if err != nil {
+		return ContainerRef{}, false
 	}
-	return fmt.Sprintf("process %d", pid)
+	i := slices.IndexFunc(containers, func(c ContainerRef) bool { return c.ID != "" && strings.Contains(string(groups), c.ID) })
+	if i < 0 {
+		return ContainerRef{}, false
+	}
+	return containers[i], true
 }

@@ -23,7 +23,8 @@ type Clients interface {
 	Bound(key, dir string) (pids []int, err error)
 	Status(key string) mount.Status
 	Died() <-chan struct{}
-	Graft(ctx context.Context, key string, dirs []string) ([]mount.Graft, error)
+	Revive(ctx context.Context, key string) error
+	Graft(ctx context.Context, key string, dirs []string, expected func(pid int) []string) ([]mount.Graft, error)
 }
 
 // Config says what a Manager serves, and how.

@@ -44,6 +44,9 @@ type ContainerRef struct {
 	Name string `json:"name"`
 	// State is Docker's: "running", "exited", "created", and so on.
 	State string `json:"state"`
+	// Mounts are the paths in it that have something mounted. Other nodes need not
+	// know.
+	Mounts []string `json:"-"`
 }
 
 func (c ContainerRef) String() string { return fmt.Sprintf("container %s (%s)", c.Name, c.State) }

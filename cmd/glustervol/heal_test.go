@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -9,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/glustervol/glustervol/hack/testnode"
 )
@@ -37,7 +38,16 @@ func awaitHealed(t testing.TB, container, script, want string) {
 // abortClient has the kernel end the connection to the Gluster client of a volume.
 func abortClient(t testing.TB, volume string) {
 	t.Helper()
-	if err := syscall.Unmount(inspect(t, volume).Client.Mount, syscall.MNT_FORCE); err != nil && !errors.Is(err, syscall.EBUSY) {
+	control := t.TempDir()
+	if err := syscall.Mount("none", control, "fusectl", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Unmount(control, 0) }() // else the tests tell
+	var stat syscall.Stat_t
+	if err := syscall.Stat(inspect(t, volume).Client.Mount, &stat); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(fmt.Sprintf("%s/%d/abort", control, unix.Minor(stat.Dev)), []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -120,25 +130,30 @@ func words(text string) string { return strings.Join(strings.Fields(text), " ") 
 func TestClientDiesWithDriver(t *testing.T) {
 	gv, d := startNode(t)
 	h := startHeart(t, gv, "heart", "web")
-	for _, when := range []string{"before", "in the middle"} {
-		client := inspect(t, "web").Client
-		if when == "before" {
+	for _, end := range []func(){
+		func() {
+			pid := inspect(t, "web").Client.PID
 			d.kill()
-		}
-		if err := syscall.Kill(client.PID, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		if when == "in the middle" {
-			testnode.Eventually(t, "the dead mount is taken away", func() bool {
-				table, err := os.ReadFile("/proc/self/mountinfo")
-				return err == nil && !strings.Contains(string(table), client.Mount)
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		},
+		func() {
+			gv.Stop() // so that the healing does not come to its end
+			killClient(t, "web")
+			testnode.Eventually(t, "the healing is under way", func() bool {
+				return strings.Contains(driverLog(t), `msg="containers whose client died cannot be healed yet"`)
 			})
 			d.kill()
-		}
+			gv.Start()
+		},
+	} {
+		former := inspect(t, "web").Client.PID
+		end()
 		d.start()
 		h.beatsOn(t)
-		if v := inspect(t, "web"); v.Client.Health != "alive" || v.Client.PID == client.PID || len(v.Users) != 1 {
-			t.Errorf("%s: %+v", when, v)
+		if v := inspect(t, "web"); v.Client.Health != "alive" || v.Client.PID == former || len(v.Users) != 1 {
+			t.Errorf("%+v", v)
 		}
 	}
 }
