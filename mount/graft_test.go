@@ -106,7 +106,7 @@ var graftCases = []graftCase{
 	},
 	{
 		name:   "the root directory of a process", // whose program must not be on the dead mount
-		mounts: `mount --bind "$volume" "$at" && exec perl -e 'chroot($ENV{at}) && chdir("/") && open(F, ">", "ready") && close(F) && sleep(1000)'`,
+		mounts: `mount --bind "$volume" "$at" && exec perl -e 'chroot($ENV{at}) && chdir("/") && open(F, ">", "ready"); sleep(1000)'`,
 		ready:  "volume/ready",
 		err:    "root directory of a process",
 	},
@@ -276,4 +276,62 @@ func (b *box) run(script string) string {
 		b.t.Errorf("%s: %v: %s", script, err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// testDeadNumber: while a dead mount is known, no other client's mount has its
+// number, and is taken for it. A driver that is started anew knows it.
+func testDeadNumber(t *testing.T, n *node) {
+	c := n.use(n.source, "a")
+	dead := deviceNumber(t, c.Path())
+	n.kill(c.PID(), unix.SIGKILL)
+	n.wantHealth(c, n.source.Key(), "dead")
+	n.use(n.source, "a")
+	must(t, n.restart())
+	if !n.Hold(n.source.Key(), "a") || !n.Status(n.source.Key()).Died {
+		t.Errorf("the next driver knows %+v", n.Status(n.source.Key()))
+	}
+	for _, option := range []string{"noatime", "nodev", "nosuid"} {
+		if other := n.use(n.with(option), "a"); deviceNumber(t, other.Path()) == dead {
+			t.Errorf("the client with %s has the number %d of the dead mount", option, dead)
+		}
+	}
+}
+
+func deviceNumber(t *testing.T, path string) uint64 {
+	t.Helper()
+	var stat unix.Stat_t
+	must(t, unix.Stat(path, &stat))
+	return stat.Dev
+}
+
+// testGraftHung has a mount of a client that died lie in one of a client that hangs:
+// the search has its end, the live client is as well as before, and the container is
+// healed when the other one answers.
+func testGraftHung(t *testing.T, n *node) {
+	other := n.use(n.with("attribute-timeout=0,entry-timeout=0"), "a")
+	c := n.use(n.source, "a")
+	for _, path := range []string{filepath.Join(c.Path(), "volume"), filepath.Join(other.Path(), "outer/inner")} {
+		must(t, os.MkdirAll(path, 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(c.Path(), "volume/file"), []byte("file\n"), 0o644))
+	tt := graftCase{mounts: `mount --bind "` + filepath.Join(other.Path(), "outer") + `" "$at" && mount --bind "$volume" "$at/inner"`}
+	box := tt.start(t, n, filepath.Join(c.Path(), "volume"))
+	n.kill(c.PID(), unix.SIGKILL)
+	n.wantHealth(c, n.source.Key(), "dead")
+	n.use(n.source, "a")
+	resume := testnode.Hang(t, other.PID())
+	for range 3 {
+		if grafts := tt.graft(t, n); len(grafts) > 0 {
+			t.Fatalf("grafts %+v", grafts)
+		}
+	}
+	n.verify(c)
+	resume()
+	n.eventually("the container is healed", func() bool {
+		grafts := tt.graft(t, n)
+		return len(grafts) == 1 && grafts[0].Err == nil || box.run(`cat "$at/inner/file" 2>/dev/null || true`) == "file"
+	})
+	if got := box.run(`cat "$at/inner/file"`); got != "file" {
+		t.Errorf("the container reads %q", got)
+	}
 }

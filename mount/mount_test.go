@@ -62,6 +62,8 @@ func TestClients(t *testing.T) {
 		{"verify a mount below", testVerifyMountBelow},
 		{"death", testDeath},
 		{"death in a start", testDeathInStart},
+		{"number of a dead mount", testDeadNumber},
+		{"graft beside a hung mount", testGraftHung},
 		{"unmounted by hand", testUnmounted},
 		{"covered by another mount", testCovered},
 		{"hung", testHung},
