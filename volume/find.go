@@ -28,6 +28,21 @@ func (m *Manager) find(ctx context.Context, name string) (*store, Definition, er
 	return m.askAll(ctx, name)
 }
 
+// findBeside is find for who names the store to use: once that has answered, be it
+// that it has no such name, the others do not keep it waiting any longer than they do
+// in ask.
+func (m *Manager) findBeside(ctx context.Context, named *store, name string) (*store, Definition, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
+	return m.ask(ctx, m.stores, func(ctx context.Context, s *store) (Definition, error) {
+		def, err := s.lookUp(ctx, name)
+		if s == named && !noAnswer(err) {
+			time.AfterFunc(othersTime, cancel)
+		}
+		return def, err
+	})
+}
+
 func (m *Manager) askAll(ctx context.Context, name string) (*store, Definition, error) {
 	return m.ask(ctx, m.stores, func(ctx context.Context, s *store) (Definition, error) { return s.lookUp(ctx, name) })
 }

@@ -936,7 +936,7 @@ func TestHungStore(t *testing.T) {
 				within("unmount in the hung store", 0, nil, func(ctx context.Context) error { return m.Unmount(ctx, "web", "a") })
 				within("mount", 0, nil, mountIt("db", "a"))
 				within("unmount", 0, nil, func(ctx context.Context) error { return m.Unmount(ctx, "db", "a") })
-				within("create", lookUpTime, nil, create("new", "gfs1:/two"))
+				within("create", othersTime, nil, create("new", "gfs1:/two"))
 				within("mount of a new one", 0, nil, mountIt("new", "a"))
 				within("unmount of a new one", 0, nil, func(ctx context.Context) error { return m.Unmount(ctx, "new", "a") })
 				within("remove", 2*othersTime, nil, func(ctx context.Context) error { return m.Remove(ctx, "new", "", false) })
