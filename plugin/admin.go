@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"slices"
 	"time"
 
@@ -54,8 +55,20 @@ func NewAdmin(manager AdminManager, info func() Info, listContainers func(contex
 	mux.HandleFunc("POST /v1/trash/empty", a.emptyTrash)
 	mux.HandleFunc("GET /v1/nodes", a.answer(a.nodes))
 	mux.HandleFunc("DELETE /v1/nodes/{name}", a.answer(a.forget))
+	handleProfiles(mux)
 	a.server = newServer(mux, log)
 	return a
+}
+
+// handleProfiles serves what Go knows of the running driver, to whoever looks for a
+// leak or a call that hangs: goroutines, memory, and where the time goes. It is for
+// this socket alone, since the plugin socket may be a group's.
+func handleProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 }
 
 // Serve answers requests on l until Close.

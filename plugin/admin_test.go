@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net"
@@ -471,4 +472,39 @@ func TestAdminNames(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestProfiles asks for each of Go's profiles, on the socket that is root's, and not
+// on the one that may be a group's.
+func TestProfiles(t *testing.T) {
+	admin, docker := serveAdmin(t, &fakeManager{}), serveDocker(t, &fakeManager{})
+	for path, want := range map[string]string{
+		"":                   "full goroutine stack dump",
+		"goroutine?debug=1":  "goroutine profile: total ",
+		"heap?debug=1":       "heap profile: ",
+		"cmdline":            os.Args[0],
+		"symbol":             "num_symbols: ",
+		"profile?seconds=1":  "\x1f\x8b", // what gzip begins with
+		"trace?seconds=0.01": "go 1.",
+	} {
+		t.Run(path, func(t *testing.T) {
+			if status, text := get(t, &admin.http, "/debug/pprof/"+path); status != http.StatusOK || !strings.Contains(text, want) {
+				t.Errorf("the admin socket answers %d %.200q, without %q", status, text, want)
+			}
+			if status, text := get(t, &docker.client, "/debug/pprof/"+path); status != http.StatusNotFound {
+				t.Errorf("the plugin socket answers %d %.200q", status, text)
+			}
+		})
+	}
+}
+
+// get is what a server answers on one of the sockets.
+func get(t *testing.T, client *http.Client, path string) (status int, text string) {
+	t.Helper()
+	response, err := client.Get("http://glustervol" + path)
+	must(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	must(t, err)
+	return response.StatusCode, string(body)
 }

@@ -28,6 +28,21 @@ func (m *Manager) find(ctx context.Context, name string) (*store, Definition, er
 	return m.askAll(ctx, name)
 }
 
+// findBeside is find for who names the store to use: once that has answered, be it
+// that it has no such name, the others do not keep it waiting any longer than they do
+// in ask.
+func (m *Manager) findBeside(ctx context.Context, named *store, name string) (*store, Definition, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
+	return m.ask(ctx, m.stores, func(ctx context.Context, s *store) (Definition, error) {
+		def, err := s.lookUp(ctx, name)
+		if s == named && !noAnswer(err) {
+			time.AfterFunc(othersTime, cancel)
+		}
+		return def, err
+	})
+}
+
 func (m *Manager) askAll(ctx context.Context, name string) (*store, Definition, error) {
 	return m.ask(ctx, m.stores, func(ctx context.Context, s *store) (Definition, error) { return s.lookUp(ctx, name) })
 }
@@ -181,6 +196,7 @@ func waitingHelps(err error) bool {
 
 // explainMount turns the error of a client into one about the volume.
 func explainMount(err error, def Definition, address gluster.Address) error {
+	_, notStarted := errors.AsType[*client.StartError](err) // it says more itself
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("its directory %s is not on %s any more; somebody removed it beside glustervol: bring it back, or remove the volume (%w)", def.Dir(), address, err)
@@ -188,6 +204,8 @@ func explainMount(err error, def Definition, address gluster.Address) error {
 		return fmt.Errorf("a symlink lies on the way to its directory %s, and glustervol follows none (%w)", def.Dir(), err)
 	case errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%s on %s is not a directory (%w)", def.Dir(), address, err)
+	case errors.Is(err, mount.ErrHung) && !notStarted:
+		return fmt.Errorf("the Gluster client of %s hangs, or its bricks do; 'glustervol info' names its process and its log (%w)", address, err)
 	}
 	return explainStore(err, address)
 }

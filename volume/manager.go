@@ -142,7 +142,13 @@ func (m *Manager) storeFor(ctx context.Context, name string, request Request) (*
 	if len(m.stores) == 1 {
 		return asked, nil
 	}
-	s, _, err := m.find(ctx, name)
+	find := m.find
+	if request.Store != "" {
+		find = func(ctx context.Context, name string) (*store, Definition, error) {
+			return m.findBeside(ctx, asked, name)
+		}
+	}
+	s, _, err := find(ctx, name)
 	switch {
 	case err == nil:
 		return s, nil

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/glustervol/glustervol/gluster"
+	"github.com/glustervol/glustervol/gluster/client"
 	"github.com/glustervol/glustervol/mount"
 )
 
@@ -407,6 +408,8 @@ func TestMountFails(t *testing.T) {
 		{doc: "a symlink in its place", name: "web", client: unix.ELOOP, want: unix.ELOOP, text: "a symlink lies on the way"},
 		{doc: "a file in its place", name: "web", client: unix.ENOTDIR, want: unix.ENOTDIR, text: "is not a directory"},
 		{doc: "too few bricks", name: "web", client: unix.ENOTCONN, want: unix.ENOTCONN, text: "gluster volume status one"},
+		{doc: "a client that hangs", name: "web", client: mount.ErrHung, want: mount.ErrHung, text: "the Gluster client of gfs1:/one hangs, or its bricks do; 'glustervol info' names its process"},
+		{doc: "a client that hung in its start", name: "web", client: &client.StartError{Op: "mount", Err: mount.ErrHung}, want: mount.ErrHung, text: "mount volume web: cannot mount"},
 		{doc: "a store that cannot be asked", name: "web", trap: failWith(unix.ENOTCONN), want: ErrUnreachable},
 	}
 	for _, tt := range tests {
@@ -936,7 +939,7 @@ func TestHungStore(t *testing.T) {
 				within("unmount in the hung store", 0, nil, func(ctx context.Context) error { return m.Unmount(ctx, "web", "a") })
 				within("mount", 0, nil, mountIt("db", "a"))
 				within("unmount", 0, nil, func(ctx context.Context) error { return m.Unmount(ctx, "db", "a") })
-				within("create", lookUpTime, nil, create("new", "gfs1:/two"))
+				within("create", othersTime, nil, create("new", "gfs1:/two"))
 				within("mount of a new one", 0, nil, mountIt("new", "a"))
 				within("unmount of a new one", 0, nil, func(ctx context.Context) error { return m.Unmount(ctx, "new", "a") })
 				within("remove", 2*othersTime, nil, func(ctx context.Context) error { return m.Remove(ctx, "new", "", false) })
