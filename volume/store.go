@@ -71,7 +71,7 @@ type store struct {
 
 func newStore(address gluster.Address, config Config) (*store, error) {
 	cache := newCache(config.StateDir, address)
-	known, err := cache.load()
+	known, err := cache.load(config.Log.With("store", address.String()))
 	if err != nil {
 		return nil, err
 	}
