@@ -52,7 +52,9 @@ type store struct {
 	reached bool
 	// trouble is why the last attempt to reach it failed, or nil.
 	trouble error
-	known   map[string]Definition
+	// unwritable is why it answers, and could not be written lately, or nil.
+	unwritable error
+	known      map[string]Definition
 	// gone are volumes that were known, and are not on the store any more, by
 	// name: those that containers of this node use are to be told of as lost.
 	gone map[string]Definition
@@ -161,6 +163,23 @@ func (s *store) noteTrouble(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trouble = explainStore(err, s.address)
+}
+
+// noteWritten notes why the store cannot be written; nil: it can.
+func (s *store) noteWritten(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unwritable = explainStore(err, s.address)
+}
+
+// lastUnwritable is nil for a store that could not be asked.
+func (s *store) lastUnwritable() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.trouble != nil {
+		return nil
+	}
+	return s.unwritable
 }
 
 func (s *store) lastTrouble() error {
