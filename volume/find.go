@@ -130,7 +130,7 @@ func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, erro
 	}
 	var def Definition
 	err = cat.whileUnderWay(ctx, name, func() (err error) {
-		if def, err = cat.read(ctx, name); err == nil {
+		if def, err = cat.find(ctx, name); err == nil {
 			err = cat.refer(ctx, def)
 		}
 		return err

@@ -140,7 +140,7 @@ func (s *store) openPlane(ctx context.Context) (ControlPlane, *catalog, error) {
 		return nil, nil, err
 	}
 	cat := newCatalog(plane, s.node)
-	cat.pulse = s.pulse
+	cat.pulse, cat.log = s.pulse, s.log
 	err = cat.open(ctx)
 	if err == nil {
 		err = cat.enter(ctx)
@@ -237,7 +237,7 @@ func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
 		return Definition{}, err
 	}
 	before, _ := s.get(name)
-	def, err := cat.read(ctx, name)
+	def, err := cat.find(ctx, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -249,6 +249,8 @@ func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
 			s.gone[name] = old
 		}
 		s.drop(name)
+	case errors.Is(err, ErrDamaged):
+		s.distrust(name)
 	}
 	return def, s.failed(err)
 }
@@ -294,6 +296,16 @@ func (s *store) keep(def Definition) {
 	s.known[def.Name] = def
 	if err := s.cache.put(def); err != nil {
 		s.log.Warn("volume is not remembered across a restart", "volume", def.Name, "err", err)
+	}
+}
+
+// distrust has the definition be read again before anything is done to the volume:
+// it is damaged, and would be taken for the one that was read, since it has not been
+// replaced. s.mu is held.
+func (s *store) distrust(name string) {
+	if def, known := s.known[name]; known {
+		def.inode = 0
+		s.known[name] = def
 	}
 }
 
