@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,34 +13,38 @@ import (
 	"github.com/glustervol/glustervol/plugin"
 )
 
-// damages are what a bad disk, or a hand that slips, makes of a file.
-var damages = map[string]func(file string) error{
-	"truncated": func(file string) error {
-		info, err := os.Stat(file)
-		if err != nil {
-			return err
-		}
-		return os.Truncate(file, info.Size()/2)
-	},
-	"other bytes": func(file string) error { return os.WriteFile(file, []byte("\x7fELF\x00\xff"), 0o600) },
-	"a directory": func(file string) error {
-		if err := os.Remove(file); err != nil {
-			return err
-		}
-		if err := os.Mkdir(file, 0o700); err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(file, "mine"), []byte("kept"), 0o600)
-	},
+// truncate, scribble and displace are what a bad disk, or a hand that slips, makes of
+// a file.
+func truncate(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	return os.Truncate(file, info.Size()/2)
 }
+
+func scribble(file string) error { return os.WriteFile(file, []byte("\x7fELF\x00\xff"), 0o600) }
+
+func displace(file string) error {
+	if err := errors.Join(os.Remove(file), os.Mkdir(file, 0o700)); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(file, "mine"), []byte("kept"), 0o600)
+}
+
+// damages are in an order: until the last, a file keeps its inode.
+var damages = []struct {
+	doc string
+	do  func(file string) error
+}{{"truncated", truncate}, {"other bytes", scribble}, {"a directory", displace}}
 
 // forEachDamage runs a test of a file for each damage.
 func forEachDamage(t *testing.T, test func(t *testing.T, damage func(file string))) {
 	t.Helper()
-	for doc, do := range damages {
-		t.Run(doc, func(t *testing.T) {
+	for _, d := range damages {
+		t.Run(d.doc, func(t *testing.T) {
 			test(t, func(file string) {
-				if err := do(file); err != nil {
+				if err := d.do(file); err != nil {
 					t.Fatal(err)
 				}
 			})
@@ -61,11 +66,13 @@ func content(path string) string {
 	return text
 }
 
-// mend puts a good file where a damaged one is.
+// mend writes a good file where a damaged one is, or none.
 func mend(t testing.TB, file, good string) {
 	t.Helper()
-	if err := os.RemoveAll(file); err != nil {
-		t.Fatal(err)
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		if err := os.RemoveAll(file); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.WriteFile(file, []byte(good), 0o600); err != nil {
 		t.Fatal(err)
@@ -210,8 +217,8 @@ func TestDamagedFormat(t *testing.T) {
 		do   func(file string) error
 		want string
 	}{
-		"truncated":   {damages["truncated"], name + " does not name a format"},
-		"a directory": {damages["a directory"], name},
+		"truncated":   {truncate, name + " does not name a format"},
+		"a directory": {displace, name},
 		"newer": {
 			func(file string) error { return os.WriteFile(file, []byte(`{"format": 2, "more": []}`), 0o600) },
 			"the store has format 2, this driver knows up to 1; install a newer glustervol",
