@@ -360,9 +360,9 @@ func TestReadOnlyBrick(t *testing.T) {
 	startContainer(t, "box", "-v=web:/data")
 	execScript(t, "box", "echo hi > /data/f")
 	remount := func(flags uintptr) {
-		if err := syscall.Mount("", disk, "", syscall.MS_REMOUNT|flags, ""); err != nil {
-			t.Fatal(err)
-		}
+		testnode.Eventually(t, "the disk is remounted", func() bool { // not while a file is being written
+			return syscall.Mount("", disk, "", syscall.MS_REMOUNT|flags, "") == nil
+		})
 	}
 	before := tree(t, bad)
 	remount(syscall.MS_RDONLY)
