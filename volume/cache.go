@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/glustervol/glustervol/gluster"
 )
@@ -25,9 +28,9 @@ func newCache(stateDir string, address gluster.Address) *cache {
 	return &cache{dir: filepath.Join(stateDir, "known", address.Volume+"-"+hex.EncodeToString(sum[:4]))}
 }
 
-// load returns the volumes of the cache. What is damaged is removed: the store
-// has it right.
-func (c *cache) load() (map[string]Definition, error) {
+// load returns the volumes of the cache. What is damaged is set aside and told to
+// log: the store has it right.
+func (c *cache) load(log *slog.Logger) (map[string]Definition, error) {
 	known := map[string]Definition{}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, err
@@ -37,23 +40,39 @@ func (c *cache) load() (map[string]Definition, error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		file := filepath.Join(c.dir, e.Name())
-		data, err := os.ReadFile(file)
-		if err == nil {
-			var r record
-			if r, err = decodeRecord(data); err == nil && r.Name+recordSuffix == e.Name() {
-				known[r.Name] = r.Definition
-				continue
-			}
+		name, ok := strings.CutSuffix(e.Name(), recordSuffix)
+		if !ok { // a draft, or what was set aside
+			continue
 		}
-		_ = os.Remove(file)
+		def, err := c.read(name)
+		if err == nil {
+			known[name] = def
+			continue
+		}
+		aside, asideErr := setAside(filepath.Join(c.dir, e.Name()))
+		log.Error("volume is not known until the store answers: what this node knew of it is damaged", "volume", name, "file", aside, "err", errors.Join(err, asideErr))
 	}
 	return known, nil
+}
+
+func (c *cache) read(name string) (Definition, error) {
+	data, err := os.ReadFile(filepath.Join(c.dir, name+recordSuffix))
+	if err != nil {
+		return Definition{}, err
+	}
+	r, err := decodeRecord(data)
+	if err == nil && r.Name != name {
+		err = fmt.Errorf("it tells of volume %q", r.Name)
+	}
+	return r.Definition, err
 }
 
 func (c *cache) put(def Definition) error {
 	data, err := record{Definition: def}.encode()
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil { // somebody may have removed it
 		return err
 	}
 	return replaceFile(filepath.Join(c.dir, def.Name+recordSuffix), data)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path"
 	"strings"
 	"sync"
@@ -86,6 +87,8 @@ type catalog struct {
 	references references
 	// pulse is what this node hears of others.
 	pulse *pulse
+	// log is told of what was amiss on the store and is mended.
+	log *slog.Logger
 	// patience and tombstonePatience are settlePatience and tombstonePatience,
 	// but for tests.
 	patience, tombstonePatience time.Duration
@@ -116,6 +119,7 @@ func newCatalog(store gluster.FS, node Node) *catalog {
 	return &catalog{
 		fs: store, node: node, members: newMembers(store, node.ID), references: references{published: map[string]reference{}, unused: map[string]bool{}},
 		pulse:    newPulse(node.Session),
+		log:      slog.New(slog.DiscardHandler),
 		patience: settlePatience, tombstonePatience: tombstonePatience, seen: map[string]time.Time{},
 	}
 }
@@ -162,10 +166,25 @@ func (c *catalog) format(ctx context.Context) error {
 	return c.fs.Rename(ctx, draft, formatFile)
 }
 
+// inDir does what needs one of the store's own directories, and makes that anew
+// if somebody has removed it. The directories of definitions and nodes are not
+// made: an empty one would say that there are none.
+func (c *catalog) inDir(ctx context.Context, dir string, mode fs.FileMode, do func() error) error {
+	err := do()
+	if !errors.Is(err, fs.ErrNotExist) || c.fs.Mkdir(ctx, dir, mode) != nil {
+		return err // it is there, and something else is not
+	}
+	c.log.Error("a directory of the store was gone, and is made anew, without what was in it", "dir", dir)
+	return do()
+}
+
 // names lists the volumes that have a definition. It can lack some, when a part
 // of the bricks is gone.
 func (c *catalog) names(ctx context.Context) ([]string, error) {
 	entries, err := c.fs.ReadDir(ctx, definitionDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, c.definitionsGone()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -182,14 +201,14 @@ func (c *catalog) names(ctx context.Context) ([]string, error) {
 func (c *catalog) readRecord(ctx context.Context, file string) (record, error) {
 	data, err := c.fs.ReadFile(ctx, file)
 	if errors.Is(err, fs.ErrInvalid) {
-		return record{}, fmt.Errorf("%w: %s is not a file of ours", ErrDamaged, file)
+		return record{}, fmt.Errorf("%w: %s is not a file of ours; move it away", ErrDamaged, file)
 	}
 	if err != nil {
 		return record{}, err
 	}
 	r, err := decodeRecord(data)
 	if err != nil {
-		return record{}, fmt.Errorf("%w: %s: %w", ErrDamaged, file, err)
+		return record{}, fmt.Errorf("%w: %s: %w; mend the file, or move it away", ErrDamaged, file, err)
 	}
 	return r, nil
 }
@@ -215,6 +234,27 @@ func (c *catalog) read(ctx context.Context, name string) (Definition, error) {
 		return r.Definition, ErrNotFound
 	}
 	return r.Definition, nil
+}
+
+// find is read for who forgets what is not there: a name in a directory that is
+// gone itself says nothing.
+func (c *catalog) find(ctx context.Context, name string) (Definition, error) {
+	def, err := c.read(ctx, name)
+	if !errors.Is(err, ErrNotFound) {
+		return def, err
+	}
+	there, dirErr := c.exists(ctx, definitionDir)
+	switch {
+	case dirErr != nil:
+		return Definition{}, dirErr
+	case !there:
+		return Definition{}, c.definitionsGone()
+	}
+	return def, err
+}
+
+func (c *catalog) definitionsGone() error {
+	return fmt.Errorf("%w: the directory %s is gone, and with it the definitions of all volumes; bring it back", ErrDamaged, definitionDir)
 }
 
 func (c *catalog) exists(ctx context.Context, name string) (bool, error) {
@@ -302,7 +342,12 @@ func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bo
 	if err := c.makeParents(ctx, r.Definition); err != nil {
 		return false, fmt.Errorf("make the volume's directory: %w", err)
 	}
-	err = c.fs.Mkdir(ctx, r.Dir(), r.Options.fileMode(0o755))
+	mkdir := func() error { return c.fs.Mkdir(ctx, r.Dir(), r.Options.fileMode(0o755)) }
+	if r.ownDir() {
+		err = c.inDir(ctx, dataDir, 0o755, mkdir)
+	} else {
+		err = mkdir()
+	}
 	switch {
 	case err == nil:
 		return true, c.chown(ctx, r.Definition)
@@ -424,7 +469,10 @@ func (c *catalog) remove(ctx context.Context, def Definition, keepData bool, inU
 		return err
 	}
 	file := tombstoneFile(r.entry(), number)
-	_, err = c.writeRecord(ctx, file, r)
+	err = c.inDir(ctx, tombstoneDir, 0o700, func() error {
+		_, err := c.writeRecord(ctx, file, r)
+		return err
+	})
 	if errors.Is(err, fs.ErrExist) { // an earlier session of this node has left it
 		return errRemoving
 	}
@@ -434,7 +482,8 @@ func (c *catalog) remove(ctx context.Context, def Definition, keepData bool, inU
 	if err != nil {
 		return c.dropTombstone(ctx, file, err)
 	}
-	if err := c.fs.Rename(ctx, file, trashFile(r.entry())); err != nil && !c.committed(ctx, r, err) {
+	commit := func() error { return c.fs.Rename(ctx, file, trashFile(r.entry())) }
+	if err := c.inDir(ctx, trashDir, 0o700, commit); err != nil && !c.committed(ctx, r, err) {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("another node has taken it back, since it stood still for %s; try again (%w)", tombstonePatience, err)
 		}

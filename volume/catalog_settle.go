@@ -71,6 +71,9 @@ func (c *catalog) leftovers(ctx context.Context) (map[string]string, error) {
 	files := map[string]string{}
 	for _, dir := range []string{definitionDir, tombstoneDir, trashDir} {
 		entries, err := c.fs.ReadDir(ctx, dir)
+		if errors.Is(err, fs.ErrNotExist) && dir != definitionDir { // it is made anew when it is needed
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -41,6 +41,9 @@ func parseEntry(entry string) (name string, err error) {
 // left out and returned as errors.
 func (c *catalog) trash(ctx context.Context) (list []Trashed, damaged []error, err error) {
 	entries, err := c.fs.ReadDir(ctx, trashDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, []error{fmt.Errorf("%w: the directory %s is gone; bring it back, or the next removal makes an empty one", ErrDamaged, trashDir)}, nil
+	}
 	if err != nil {
 		return nil, nil, err
 	}

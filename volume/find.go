@@ -145,7 +145,7 @@ func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, erro
 	}
 	var def Definition
 	err = cat.whileUnderWay(ctx, name, func() (err error) {
-		if def, err = cat.read(ctx, name); err == nil {
+		if def, err = cat.find(ctx, name); err == nil {
 			err = cat.refer(ctx, def)
 		}
 		return err
@@ -218,6 +218,8 @@ func explainStore(err error, address gluster.Address) error {
 		return fmt.Errorf("too few bricks of Gluster volume %s can be reached; see 'gluster volume status %s' (%w)", address.Volume, address.Volume, err)
 	case errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
 		return fmt.Errorf("%s is full; 'glustervol trash empty' frees what removed volumes hold (%w)", address, err)
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("a brick of Gluster volume %s is read-only; the kernel's log on its server says why: mend its file system, and mount it for writing again (%w)", address.Volume, err)
 	}
 	return err
 }

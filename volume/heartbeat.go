@@ -163,6 +163,9 @@ func (c *catalog) beat(ctx context.Context) error {
 	if isFull(err) {
 		return errors.Join(c.beatFull(ctx, number), c.hear(ctx, number))
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.renewDir(ctx, number, err) // the next beat is soon
+	}
 	if err != nil {
 		return err
 	}

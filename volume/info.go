@@ -10,7 +10,9 @@ type StoreInfo struct {
 	// why it could not be reached lately, or "".
 	Reached bool   `json:"reached"`
 	Trouble string `json:"trouble,omitempty"`
-	Volumes int    `json:"volumes"`
+	// Unwritable is why it answers, and could not be written lately, or "".
+	Unwritable string `json:"unwritable,omitempty"`
+	Volumes    int    `json:"volumes"`
 }
 
 // Stores describes the stores, the default first, without asking them.
@@ -20,6 +22,9 @@ func (m *Manager) Stores() []StoreInfo {
 		info := StoreInfo{Address: s.address.String(), Default: i == 0, Control: m.config.Control.ControlInfo, Reached: s.wasReached(), Volumes: len(s.list())}
 		if err := s.lastTrouble(); err != nil {
 			info.Trouble = err.Error()
+		}
+		if err := s.lastUnwritable(); err != nil {
+			info.Unwritable = err.Error()
 		}
 		list = append(list, info)
 	}

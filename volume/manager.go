@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -401,7 +402,7 @@ type Volume struct {
 	Limit uint64
 	// Control is how its store is reached for all but the data.
 	Control ControlInfo
-	// Trouble is why its store could not be reached lately, or "".
+	// Trouble is why its store could not be reached or written lately, or "".
 	Trouble string
 	// Healings are of its containers whose client has died.
 	Healings []Healing
@@ -461,7 +462,7 @@ func (m *Manager) describe(s *store, def Definition) Volume {
 			v.Mountpoint = filepath.Join(v.Client.Mount, def.Dir())
 		}
 	}
-	if err := s.lastTrouble(); err != nil {
+	if err := cmp.Or(s.lastTrouble(), s.lastUnwritable()); err != nil {
 		v.Trouble = err.Error()
 	}
 	return v

@@ -46,6 +46,7 @@ func (m *Manager) keepFresh(ctx context.Context, s *store) {
 	refreshing := trouble{log: s.log, begins: "store cannot be served", ends: "store is served again"}
 	settling := trouble{log: s.log, begins: "what a crash has left cannot be settled", ends: "what a crash has left is settled"}
 	referring := trouble{log: s.log, begins: "other nodes cannot be told what this one uses", ends: "other nodes know again what this one uses"}
+	beating := trouble{log: s.log, begins: "other nodes cannot be told that this one is alive", ends: "other nodes are told again that this one is alive"}
 	retiring := trouble{log: s.log, begins: "the trash cannot be purged", ends: "the trash can be purged again"}
 	var settled, beaten, retired time.Time
 	for {
@@ -55,6 +56,7 @@ func (m *Manager) keepFresh(ctx context.Context, s *store) {
 		}
 		if s.lastTrouble() == nil && time.Since(beaten) >= beatPause {
 			s.beat(ctx)
+			beating.tell(ctx, s.lastUnwritable())
 			beaten = time.Now()
 		}
 		if s.lastTrouble() == nil && time.Since(settled) >= settlePause {
@@ -113,9 +115,7 @@ func (s *store) beat(ctx context.Context) {
 	if clash, found := errors.AsType[*ClashError](err); found {
 		s.refuse(clash)
 	}
-	if err != nil && ctx.Err() == nil {
-		s.log.Warn("other nodes cannot be told that this one is alive", "err", err)
-	}
+	s.noteWritten(err)
 }
 
 func (m *Manager) settle(ctx context.Context, s *store) error {

@@ -444,10 +444,12 @@ func TestMountNotNoted(t *testing.T) {
 	m, n, _ := oneStore(t)
 	must(t, m.Create(t.Context(), "web", nil))
 	must(t, os.RemoveAll(m.mounts.dir))
+	must(t, os.WriteFile(m.mounts.dir, nil, 0o600))
 	if path, err := m.Mount(t.Context(), "web", "a"); err == nil {
 		t.Errorf("mounted on %q", path)
 	}
 	wantNames(t, "users of clients", n.clients.usedBy())
+	must(t, os.Remove(m.mounts.dir))
 	must(t, os.Mkdir(m.mounts.dir, 0o700))
 	_, err := m.Mount(t.Context(), "web", "a")
 	must(t, err)
@@ -549,7 +551,7 @@ func TestReboot(t *testing.T) {
 	must(t, m.Create(t.Context(), "web", nil))
 	_, err := m.Mount(t.Context(), "web", "a")
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(m.mounts.dir, "boot-id"), []byte("another boot\n"), 0o600))
+	must(t, os.WriteFile(filepath.Join(m.mounts.dir, "boot-id"), []byte("01234567-89ab-cdef-0123-456789abcdef\n"), 0o600))
 	must(t, os.WriteFile(m.mounts.file("db")+".tmp", []byte("{"), 0o600))
 	must(t, os.WriteFile(m.mounts.file("db")+damagedSuffix, []byte("{"), 0o600))
 	m = n.restart(t, m)
@@ -559,6 +561,47 @@ func TestReboot(t *testing.T) {
 	wantCounts(t, n, "web", "")
 	wantNames(t, "users of clients", n.clients.usedBy())
 	must(t, m.Remove(t.Context(), "web", "", false))
+}
+
+// TestBootUnknown: what may have been mounted since the boot counts.
+func TestBootUnknown(t *testing.T) {
+	for doc, damage := range map[string]func(file string) error{
+		"gone":                     os.Remove,
+		"nothing in it":            func(file string) error { return os.WriteFile(file, nil, 0o600) },
+		"a directory in its place": func(file string) error { return errors.Join(os.Remove(file), os.Mkdir(file, 0o700)) },
+	} {
+		t.Run(doc, func(t *testing.T) {
+			m, n, _ := oneStore(t)
+			must(t, m.Create(t.Context(), "web", nil))
+			_, err := m.Mount(t.Context(), "web", "a")
+			must(t, err)
+			file := filepath.Join(m.mounts.dir, "boot-id")
+			must(t, damage(file))
+			for range 2 {
+				m = n.restart(t, m)
+				wantCounts(t, n, "web", "a:1")
+			}
+			if lines := n.logs.with("level=ERROR", file+damagedSuffix); doc != "gone" && len(lines) != 1 {
+				t.Errorf("it was told %d times: %q", len(lines), lines)
+			}
+		})
+	}
+}
+
+// TestMountsGone: the directory is made anew, with all that is in use.
+func TestMountsGone(t *testing.T) {
+	m, n, _ := oneStore(t)
+	for _, name := range []string{"web", "db"} {
+		must(t, m.Create(t.Context(), name, nil))
+	}
+	_, err := m.Mount(t.Context(), "web", "a")
+	must(t, err)
+	must(t, os.RemoveAll(m.mounts.dir))
+	_, err = m.Mount(t.Context(), "db", "b")
+	must(t, err)
+	n.restart(t, m)
+	wantCounts(t, n, "web", "a:1")
+	wantCounts(t, n, "db", "b:1")
 }
 
 // TestDamagedMounts has the file of one volume's mounts damaged: that volume

@@ -21,6 +21,7 @@ import (
 // has a file in the run directory, so that a restarted driver counts on.
 type mounts struct {
 	dir string
+	log *slog.Logger
 
 	mu       sync.Mutex
 	byVolume map[string]mounted
@@ -49,8 +50,6 @@ type user struct {
 // lostUsers stands for the users of a volume whose file was damaged.
 const lostUsers = "unknown users (the file of its mounts was damaged)"
 
-const damagedSuffix = ".damaged"
-
 // bootIDFile changes with every boot.
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
@@ -58,11 +57,11 @@ const bootIDFile = "/proc/sys/kernel/random/boot_id"
 // from before the boot is gone with its containers, and is dropped. Files that
 // are damaged are set aside and told to log.
 func openMounts(dir string, log *slog.Logger) (*mounts, error) {
-	m := &mounts{dir: dir, byVolume: map[string]mounted{}}
+	m := &mounts{dir: dir, log: log, byVolume: map[string]mounted{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := dropOtherBoots(dir); err != nil {
+	if err := dropOtherBoots(dir, log); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(dir)
@@ -75,8 +74,8 @@ func openMounts(dir string, log *slog.Logger) (*mounts, error) {
 			continue
 		}
 		if err := m.load(name); err != nil {
-			aside := m.file(name) + damagedSuffix
-			err = errors.Join(err, os.Rename(m.file(name), aside))
+			aside, asideErr := setAside(m.file(name))
+			err = errors.Join(err, asideErr)
 			log.Error("mounts of a volume are not known; it counts as in use until the driver is started anew", "volume", name, "file", aside, "err", err)
 			m.byVolume[name] = mounted{Volume: name, Users: map[string]user{lostUsers: {Count: 1, Since: sinceBoot()}}}
 		}
@@ -84,14 +83,24 @@ func openMounts(dir string, log *slog.Logger) (*mounts, error) {
 	return m, nil
 }
 
-func dropOtherBoots(dir string) error {
+// dropOtherBoots drops what is from before the boot. If that cannot be known, since
+// the file that tells is damaged or gone, nothing is dropped: containers may have it.
+func dropOtherBoots(dir string, log *slog.Logger) error {
 	boot, err := os.ReadFile(bootIDFile)
 	if err != nil {
 		return err
 	}
 	file := filepath.Join(dir, "boot-id")
-	if last, err := os.ReadFile(file); err == nil && string(last) == string(boot) {
+	last, err := os.ReadFile(file)
+	switch {
+	case err == nil && string(last) == string(boot):
 		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return replaceFile(file, boot)
+	case err != nil || len(last) != len(boot):
+		aside, asideErr := setAside(file)
+		log.Error("it is not known which mounts are from before the boot; all of them count", "file", aside, "err", errors.Join(err, asideErr))
+		return replaceFile(file, boot)
 	}
 	old, err := filepath.Glob(filepath.Join(dir, "*"+recordSuffix+"*"))
 	if err != nil {
@@ -168,10 +177,40 @@ func (m *mounts) save(v mounted) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(m.file(v.Volume), data); err != nil {
+	if err := m.replace(v.Volume, data); err != nil {
 		return fmt.Errorf("note the mount of %s: %w", v.Volume, err)
 	}
 	m.byVolume[v.Volume] = v
+	return nil
+}
+
+// replace writes the file of a volume. Should the directory be gone, all of it is
+// written anew.
+func (m *mounts) replace(name string, data []byte) error {
+	err := replaceFile(m.file(name), data)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	m.log.Warn("directory of the mounts was gone, and is made anew", "dir", m.dir)
+	boot, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{filepath.Join(m.dir, "boot-id"): boot}
+	for other, v := range m.byVolume {
+		if files[m.file(other)], err = json.Marshal(v); err != nil {
+			return err
+		}
+	}
+	files[m.file(name)] = data
+	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		return err
+	}
+	for file, data := range files {
+		if err := replaceFile(file, data); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -132,8 +132,10 @@ func (c *catalog) referAnew(ctx context.Context, r reference, def Definition) er
 	}
 	file := referenceFile(number, def.ID)
 	made, err := c.writeReference(ctx, file, r)
-	if errors.Is(err, fs.ErrNotExist) { // the directory went with the number
-		err = errors.Join(c.members.check(ctx), err)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = c.renewDir(ctx, number, err); err == nil {
+			made, err = c.writeReference(ctx, file, r)
+		}
 	}
 	if err != nil {
 		return err
@@ -145,6 +147,21 @@ func (c *catalog) referAnew(ctx context.Context, r reference, def Definition) er
 		return err
 	}
 	c.references.add(r)
+	return nil
+}
+
+// renewDir makes this node's directory anew if it is gone, as err says, and the node
+// is a member still: what it said there is published again. Else it went with the
+// number.
+func (c *catalog) renewDir(ctx context.Context, number int, err error) error {
+	if err := c.members.check(ctx); err != nil {
+		return err
+	}
+	if c.fs.Mkdir(ctx, memberDir(number), 0o700) != nil {
+		return err
+	}
+	c.log.Error("this node's directory on the store was gone; it is made anew, with what the node uses", "dir", memberDir(number))
+	c.references.clear()
 	return nil
 }
 
@@ -296,11 +313,51 @@ func (c *catalog) readReference(ctx context.Context, file string) (reference, er
 	if err != nil && !errors.Is(err, fs.ErrInvalid) {
 		return reference{}, err
 	}
+	if err == nil && len(data) == 0 {
+		return reference{}, errSpare
+	}
 	var r reference
 	if err := json.Unmarshal(data, &r); err != nil || !validID.MatchString(r.ID) {
 		return reference{}, fmt.Errorf("%w: %s is not a reference", ErrDamaged, file)
 	}
 	return r, nil
+}
+
+// errSpare is of a reference that was a spare file.
+var errSpare = fmt.Errorf("%w: an empty reference", ErrDamaged)
+
+// damagedReference tells of a reference of this node that cannot be read, and names
+// a file to keep it in: who looks after the store may want to see it.
+func (c *catalog) damagedReference(ctx context.Context, file string) (aside string, damaged bool) {
+	_, err := c.readReference(ctx, file)
+	if !errors.Is(err, ErrDamaged) || errors.Is(err, errSpare) {
+		return "", false
+	}
+	return file + "." + NewID() + damagedSuffix, true
+}
+
+func (c *catalog) tellKept(aside string) {
+	c.log.Error("a reference of this node was damaged; it is kept aside", "file", aside)
+}
+
+// copyDamaged keeps a damaged reference that is about to be replaced. It is not
+// moved, since others take a reference that is not there for an unused volume.
+func (c *catalog) copyDamaged(ctx context.Context, file string) error {
+	aside, damaged := c.damagedReference(ctx, file)
+	if !damaged {
+		return nil
+	}
+	data, err := c.fs.ReadFile(ctx, file)
+	if errors.Is(err, fs.ErrInvalid) {
+		return fmt.Errorf("%w: %s should be a file that tells what this node uses; move it away", ErrDamaged, file)
+	}
+	if err == nil {
+		_, err = c.fs.Create(ctx, aside, data)
+	}
+	if err == nil {
+		c.tellKept(aside)
+	}
+	return err
 }
 
 // writeReference writes a reference. made tells that there was none, or that
@@ -317,6 +374,9 @@ func (c *catalog) writeReference(ctx context.Context, file string, r reference) 
 	}
 	if !errors.Is(err, fs.ErrExist) {
 		return true, err
+	}
+	if err := c.copyDamaged(ctx, file); err != nil {
+		return false, err
 	}
 	_, err = replace(ctx, c.fs, file, data)
 	return false, err
@@ -367,6 +427,13 @@ func (c *catalog) unrefer(ctx context.Context, id string) error {
 		return nil
 	}
 	c.references.drop(id)
+	if aside, damaged := c.damagedReference(ctx, referenceFile(number, id)); damaged {
+		if err := c.fs.Rename(ctx, referenceFile(number, id), aside); err != nil {
+			return err
+		}
+		c.tellKept(aside)
+		return nil
+	}
 	// A spare that was used is one again; a store that is full would take no other.
 	for i := range spares {
 		if there, err := c.exists(ctx, spareFile(number, i)); err == nil && !there {

@@ -52,7 +52,9 @@ type store struct {
 	reached bool
 	// trouble is why the last attempt to reach it failed, or nil.
 	trouble error
-	known   map[string]Definition
+	// unwritable is why it answers, and could not be written lately, or nil.
+	unwritable error
+	known      map[string]Definition
 	// gone are volumes that were known, and are not on the store any more, by
 	// name: those that containers of this node use are to be told of as lost.
 	gone map[string]Definition
@@ -71,7 +73,7 @@ type store struct {
 
 func newStore(address gluster.Address, config Config) (*store, error) {
 	cache := newCache(config.StateDir, address)
-	known, err := cache.load()
+	known, err := cache.load(config.Log.With("store", address.String()))
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +140,7 @@ func (s *store) openPlane(ctx context.Context) (ControlPlane, *catalog, error) {
 		return nil, nil, err
 	}
 	cat := newCatalog(plane, s.node)
-	cat.pulse = s.pulse
+	cat.pulse, cat.log = s.pulse, s.log
 	err = cat.open(ctx)
 	if err == nil {
 		err = cat.enter(ctx)
@@ -161,6 +163,23 @@ func (s *store) noteTrouble(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.trouble = explainStore(err, s.address)
+}
+
+// noteWritten notes why the store cannot be written; nil: it can.
+func (s *store) noteWritten(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unwritable = explainStore(err, s.address)
+}
+
+// lastUnwritable is nil for a store that could not be asked.
+func (s *store) lastUnwritable() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.trouble != nil {
+		return nil
+	}
+	return s.unwritable
 }
 
 func (s *store) lastTrouble() error {
@@ -218,7 +237,7 @@ func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
 		return Definition{}, err
 	}
 	before, _ := s.get(name)
-	def, err := cat.read(ctx, name)
+	def, err := cat.find(ctx, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -230,6 +249,8 @@ func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
 			s.gone[name] = old
 		}
 		s.drop(name)
+	case errors.Is(err, ErrDamaged):
+		s.distrust(name)
 	}
 	return def, s.failed(err)
 }
@@ -275,6 +296,16 @@ func (s *store) keep(def Definition) {
 	s.known[def.Name] = def
 	if err := s.cache.put(def); err != nil {
 		s.log.Warn("volume is not remembered across a restart", "volume", def.Name, "err", err)
+	}
+}
+
+// distrust has the definition be read again before anything is done to the volume:
+// it is damaged, and would be taken for the one that was read, since it has not been
+// replaced. s.mu is held.
+func (s *store) distrust(name string) {
+	if def, known := s.known[name]; known {
+		def.inode = 0
+		s.known[name] = def
 	}
 }
 

@@ -423,12 +423,16 @@ func TestCacheDamaged(t *testing.T) {
 			file := filepath.Join(m.stores[0].cache.dir, "bad.json")
 			must(t, os.Remove(file))
 			must(t, tt.plant(file))
+			damaged := snapshot(t, filepath.Dir(file))[file]
 
 			d.set(failWith(unix.ENOTCONN))
 			m = n.restart(t, m)
 			wantNames(t, "known", knownNames(m.stores[0]), "web")
-			if _, err := os.Lstat(file); err == nil {
-				t.Error("the damaged file is still there")
+			if after := snapshot(t, filepath.Dir(file)); after[file] != "" || after[file+damagedSuffix] != damaged {
+				t.Errorf("%q was not set aside: %q", damaged, after)
+			}
+			if lines := n.logs.with("level=ERROR", "volume=bad", file+damagedSuffix); len(lines) != 1 {
+				t.Errorf("it was told %d times: %q", len(lines), lines)
 			}
 			_, err := m.Get(t.Context(), "bad")
 			wantIs(t, err, ErrUnreachable)

@@ -42,6 +42,8 @@ func printInfo(w io.Writer, info plugin.Info) {
 		switch {
 		case s.Trouble != "":
 			state = "NOT reached: " + s.Trouble
+		case s.Unwritable != "":
+			state = "reached, but NOT to be written: " + s.Unwritable
 		case !s.Reached:
 			state = "not reached yet"
 		}

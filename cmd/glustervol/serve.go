@@ -276,7 +276,7 @@ func (s *serveOptions) newParts(clients *mount.Clients, log *slog.Logger) (p par
 	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
 		return parts{}, err
 	}
-	if p.node, err = volume.ThisNode(s.stateDir); err != nil {
+	if p.node, err = volume.ThisNode(s.stateDir, log); err != nil {
 		return parts{}, err
 	}
 	if p.control, err = volume.NewControl(s.control, clients, s.logDir, log); err != nil {

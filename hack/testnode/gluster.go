@@ -296,11 +296,34 @@ func must(t testing.TB, err error) {
 // BrickPID is the process of the volume's first brick.
 func (v *GlusterVolume) BrickPID() int {
 	v.t.Helper()
+	pid := v.brickPID(v.Bricks[0])
+	if pid == 0 {
+		v.t.Fatalf("no brick of %s runs", v.Name)
+	}
+	return pid
+}
+
+// brickPID is the process of a brick, 0 if it does not run.
+func (v *GlusterVolume) brickPID(brick string) int {
 	for pid, args := range Processes() {
-		if strings.HasPrefix(filepath.Base(strings.Fields(args + " ")[0]), "glusterfsd") && strings.Contains(args, "--brick-name "+v.Bricks[0]) {
+		if strings.HasPrefix(filepath.Base(strings.Fields(args + " ")[0]), "glusterfsd") && strings.Contains(args, "--brick-name "+brick+" ") {
 			return pid
 		}
 	}
-	v.t.Fatalf("no brick of %s runs", v.Name)
 	return 0
 }
+
+// KillBricks ends some of the volume's bricks, as a server's crash does.
+func (v *GlusterVolume) KillBricks(bricks ...string) {
+	v.t.Helper()
+	for _, brick := range bricks {
+		pid := v.brickPID(brick)
+		if pid == 0 {
+			v.t.Fatalf("brick %s of %s does not run", brick, v.Name)
+		}
+		endProcess(pid)
+	}
+}
+
+// StartBricks starts those of the volume's bricks that do not run.
+func (v *GlusterVolume) StartBricks() { RunGluster(v.t, "volume", "start", v.Name, "force") }
