@@ -109,6 +109,7 @@ func (s *search) lookInto(ctx context.Context, name string, members []int) {
 		return
 	}
 	done := make(chan struct{})
+	first := members[0]
 	go func() {
 		defer close(done)
 		defer s.clients.searched.Delete(name)
@@ -128,7 +129,7 @@ func (s *search) lookInto(ctx context.Context, name string, members []int) {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		s.clients.config.Log.Warn("a file system in a container hangs; it is healed when that answers", "pids", members[:1])
+		s.clients.config.Log.Warn("a file system in a container hangs; it is healed when that answers", "pid", first)
 		s.note(nil, nil, true)
 	}
 }
