@@ -93,26 +93,10 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	$(MAKE) --no-print-directory lint
 	$(MAKE) --no-print-directory build
 	$(GO) test -race -short -count=1 ./...
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-others test-driver test-faults
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
 	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
 	$(MAKE) --no-print-directory bench ROUNDS=10
-
-# The driver's end-to-end tests are twice as long as any others. Those of faults run
-# beside the rest, on a machine of their own.
-DRIVER = ./cmd/glustervol
-FAULTS = ^Test(Storm|ThousandMounts|Damaged|MissingDirectories|ReadOnlyBrick|NotMistaken|Unit$$|Healed|ToBeRestarted|ClientDies|StartedMeanwhile|Driver|Docker)
-GOTEST = CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS)
-
-.PHONY: test-others test-driver test-faults
-test-others:
-	$(GOTEST) $$($(GO) list ./... | grep -v '/cmd/glustervol$$')
-
-test-driver:
-	$(GOTEST) -skip '$(FAULTS)' $(DRIVER)
-
-test-faults:
-	$(GOTEST) -run '$(FAULTS)' $(DRIVER)
 
 .PHONY: soak
 soak: go ## Load three nodes and kill their drivers for DURATION (1h), with SEED's choices; then look for what is lost (as root)
