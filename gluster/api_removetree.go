@@ -17,19 +17,16 @@ func (a *API) RemoveTree(ctx context.Context, name string, removed func(n int)) 
 		removed = func(int) {}
 	}
 	return a.in(ctx, "remove tree", name, func(parent *gfapi.Object, base string) error {
-		tree, stat, err := parent.Lookup(base)
-		if err != nil {
-			return err
-		}
-		if fileMode(stat.Mode).IsDir() {
-			err = empty(ctx, tree, removed)
-		} else {
-			err = fs.ErrInvalid
-		}
-		if err := errors.Join(err, tree.Close()); err != nil {
-			return err
-		}
-		return unlinkName(parent, base, removed)
+		// Another node may remove the same tree.
+		return onObject(parent, base, func(tree *gfapi.Object, stat gfapi.Stat) error {
+			if !fileMode(stat.Mode).IsDir() {
+				return fs.ErrInvalid
+			}
+			if err := empty(ctx, tree, removed); err != nil {
+				return err
+			}
+			return unlinkName(parent, base, removed)
+		})
 	})
 }
 

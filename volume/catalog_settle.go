@@ -157,7 +157,7 @@ func (c *catalog) abandoned(file string, r record) bool {
 }
 
 // settleClaim finishes an abandoned creation or restoration, or takes it back
-// when it had not begun.
+// when it had not begun, or is known to have failed.
 func (c *catalog) settleClaim(ctx context.Context, file string) error {
 	r, err := c.readRecord(ctx, file)
 	if err == nil && file != claimFile(r.Name) {
@@ -180,10 +180,31 @@ func (c *catalog) settleClaim(ctx context.Context, file string) error {
 	if !errors.Is(err, ErrNotFound) {
 		return err
 	}
+	if r.By.ID == c.node.ID && r.By.Session == c.node.Session {
+		return c.takeBackClaim(ctx, file, r)
+	}
 	if r.Restores != "" {
 		return c.settleRestore(ctx, file, r)
 	}
 	return c.settleCreate(ctx, file, r)
+}
+
+// takeBackClaim takes back what this very process has begun: who asked for it was
+// told that it failed. The claim may have been written long behind that, when a store
+// that had not answered did, and even behind the volume's later life and removal.
+func (c *catalog) takeBackClaim(ctx context.Context, file string, r record) error {
+	if r.Restores != "" {
+		taken, err := c.exists(ctx, restoringFile(r))
+		if err != nil {
+			return err
+		}
+		if taken { // there is no way back
+			return c.settleRestore(ctx, file, r)
+		}
+	} else if r.ownDir() && !r.Adopt {
+		_ = c.fs.Remove(ctx, r.Dir()) // which it does if the directory is empty: else it is not the claim's
+	}
+	return c.removeIfThere(ctx, file)
 }
 
 func (c *catalog) settleCreate(ctx context.Context, file string, r record) error {

@@ -86,6 +86,25 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
+// TestLateClaim: a creation fails since the store does not answer, and its claim is
+// written when another attempt has made the volume and it was removed again. It must
+// neither come true then nor keep the volume from being restored.
+func TestLateClaim(t *testing.T) {
+	c := newDisk(t).catalog(t, testNode(1))
+	entry := removedVolume(t, c, "web")
+	late := record{Definition: definition("web", nil), By: c.node}
+	late.ID = NewID()
+	_, err := c.writeRecord(t.Context(), claimFile("web"), late)
+	must(t, err)
+	must(t, c.whileUnderWay(t.Context(), "web", func() error {
+		_, err := c.restore(t.Context(), entry, "web")
+		return err
+	}))
+	if now, err := c.read(t.Context(), "web"); err != nil || now.ID == late.ID {
+		t.Errorf("restored: %+v, %v", now, err)
+	}
+}
+
 // TestCreatedAndRemoved has another node remove a volume as soon as it is there.
 func TestCreatedAndRemoved(t *testing.T) {
 	m, _, d := oneStore(t)
