@@ -18,16 +18,15 @@ func (a *API) RemoveTree(ctx context.Context, name string, removed func(n int)) 
 	}
 	return a.in(ctx, "remove tree", name, func(parent *gfapi.Object, base string) error {
 		// Another node may remove the same tree.
-		err := onObject(parent, base, func(tree *gfapi.Object, stat gfapi.Stat) error {
+		return onObject(parent, base, func(tree *gfapi.Object, stat gfapi.Stat) error {
 			if !fileMode(stat.Mode).IsDir() {
 				return fs.ErrInvalid
 			}
-			return empty(ctx, tree, removed)
+			if err := empty(ctx, tree, removed); err != nil {
+				return err
+			}
+			return unlinkName(parent, base, removed)
 		})
-		if err != nil {
-			return err
-		}
-		return unlinkName(parent, base, removed)
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/glustervol/glustervol/gluster"
@@ -188,6 +189,33 @@ func testReplaced(t *testing.T, reader, writer gluster.FS) {
 			}
 			return
 		default:
+		}
+	}
+}
+
+// TestAPIRemoveTreeTogether has three nodes remove the same tree at once.
+func TestAPIRemoveTreeTogether(t *testing.T) {
+	gv := testnode.NewGlusterVolume(t, 3, "", "replica", "3")
+	nodes := []*gluster.API{openAPI(t, gv.Address()), openAPI(t, gv.Address()), openAPI(t, gv.Address())}
+	for round := range 15 {
+		must(t, nodes[0].Mkdir(t.Context(), "tree", 0o755))
+		for i := range 3 {
+			dir := fmt.Sprint("tree/", i)
+			must(t, nodes[0].Mkdir(t.Context(), dir, 0o755))
+			_, err := nodes[0].Create(t.Context(), dir+"/file", nil)
+			must(t, err)
+		}
+		var wg sync.WaitGroup
+		for i, node := range nodes {
+			wg.Go(func() {
+				if err := node.RemoveTree(t.Context(), "tree", nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("round %d, node %d: %v", round, i, err)
+				}
+			})
+		}
+		wg.Wait()
+		if _, err := nodes[0].Lstat(t.Context(), "tree"); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("round %d: the tree is there: %v", round, err)
 		}
 	}
 }
