@@ -101,6 +101,11 @@ func (d *Dir) onName(op, name string, fn func() error) error {
 		}
 		return true, err
 	})
+	return ofName(op, name, err)
+}
+
+// ofName gives an error of settled's own the operation and the name.
+func ofName(op, name string, err error) error {
 	if errors.Is(err, errReplaced) {
 		return &fs.PathError{Op: op, Path: name, Err: err}
 	}
@@ -178,11 +183,11 @@ func (d *Dir) ReadDir(ctx context.Context, name string) ([]Entry, error) {
 // Lstat implements FS.
 func (d *Dir) Lstat(ctx context.Context, name string) (Info, error) {
 	return call(ctx, d.calls, "lstat", name, func() (info Info, err error) {
-		err = d.onName("lstat", name, func() error {
+		err = settled(func() (found bool, err error) {
 			info, err = d.lstatNow(name)
-			return err
+			return false, err // it is the look-up: its ENOENT is the answer
 		})
-		return info, err
+		return info, ofName("lstat", name, err)
 	})
 }
 

@@ -22,7 +22,8 @@ const (
 )
 
 // New prepares a connection: glfs_new. Open it with Init, and let go of it with
-// Fini, also when Init fails. There is no letting go of one without Init. ENOMEM: out of memory. EINVAL: not a volume's name.
+// Fini, also when Init fails. There is no letting go of one without Init. ENOMEM:
+// out of memory. EINVAL: not a volume's name.
 func New(volume string) (*Volume, error) {
 	l, err := load()
 	if err != nil {
