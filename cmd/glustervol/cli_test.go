@@ -267,6 +267,24 @@ func TestSecondDriver(t *testing.T) {
 	}
 }
 
+// TestLockHeldForAMoment: a driver that was killed while it started a client leaves its
+// lock to the child that is about to be that client.
+func TestLockHeldForAMoment(t *testing.T) {
+	_, d := startAlone(t)
+	d.stop()
+	child := exec.Command("flock", "/run/glustervol/lock", "sleep", "0.7")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	testnode.Eventually(t, "the lock is held", func() bool {
+		return exec.Command("flock", "--nonblock", "/run/glustervol/lock", "true").Run() != nil
+	})
+	d.start()
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestStaleSockets: what a killed driver has left is no obstacle.
 func TestStaleSockets(t *testing.T) {
 	_, d := startAlone(t)

@@ -214,6 +214,10 @@ func ignoreClosed(err error) error {
 	return err
 }
 
+// lockPatience is how long a driver that was killed may hold its lock: a child that it
+// was starting has a copy of it until that runs its program.
+const lockPatience = 2 * time.Second
+
 // lockRunDir makes the run directory, and it this driver's alone. It returns
 // its path without symlinks, as the kernel's mount table has it.
 func lockRunDir(dir string) (path string, unlock func(), err error) {
@@ -224,8 +228,10 @@ func lockRunDir(dir string) (path string, unlock func(), err error) {
 		return "", nil, err
 	}
 	lock := flock.New(filepath.Join(path, "lock"))
-	locked, err := lock.TryLock()
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	defer cancel()
+	locked, err := lock.TryLockContext(ctx, 10*time.Millisecond)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return "", nil, err
 	}
 	if !locked {
