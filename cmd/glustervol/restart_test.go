@@ -31,10 +31,10 @@ func startHeart(t testing.TB, gv *testnode.GlusterVolume, name, volume string) h
 	t.Helper()
 	const script = `
 		beats=0 failures=0
+		echo 0 > /tmp/failures
 		while true; do
 			beats=$((beats + 1))
-			echo $beats > /data/beat || failures=$((failures + 1))
-			echo $failures > /tmp/failures
+			echo $beats > /data/beat || echo $((failures += 1)) > /tmp/failures
 			usleep 10000
 		done`
 	docker(t, "run", "--detach", "--name="+name, "--stop-signal=KILL", driverFlag, "-v="+volume+":/data", testnode.Image, "sh", "-c", script)
