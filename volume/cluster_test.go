@@ -326,6 +326,42 @@ func TestStoppedContainer(t *testing.T) {
 	must(t, b.Remove(t.Context(), "web", "", false))
 }
 
+// TestReferenceNotPublished: a driver that starts on a volume in use, while another
+// node tries to remove that, does not forget the reference of the earlier session.
+func TestReferenceNotPublished(t *testing.T) {
+	a, b, nodeA, _, d := twoNodes(t)
+	must(t, a.Create(t.Context(), "web", nil))
+	_, err := a.Mount(t.Context(), "web", "1")
+	must(t, err)
+	nodeA.config.Node.Session += "+"
+	nodeA.clients.restart()
+	again := nodeA.start(t)
+	must(t, again.stores[0].refresh(t.Context()))
+	web, _ := again.stores[0].get("web")
+	catB, err := b.stores[0].connect(t.Context())
+	must(t, err)
+	number, _ := catB.members.joined()
+	tombstone := tombstoneFile(web.entry(), number)
+	d.write(t, tombstone, "{}")
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	must(t, catB.fs.Remove(t.Context(), tombstone))
+	must(t, again.Unmount(t.Context(), "web", "1"))
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+
+	// Nor one that it has found there and did not get to keep.
+	own, err := again.stores[0].connect(t.Context())
+	must(t, err)
+	number, _ = own.members.joined()
+	d.write(t, referenceFile(number, web.ID), `{"volume": "web", "id": "`+web.ID+`"}`)
+	d.write(t, tombstone, "{}")
+	if err := own.refer(t.Context(), web); !errors.Is(err, errRemoving) {
+		t.Errorf("refer to what is about to be removed: %v", err)
+	}
+	must(t, catB.fs.Remove(t.Context(), tombstone))
+	must(t, again.reconcile(t.Context(), again.stores[0]))
+	must(t, b.Remove(t.Context(), "web", "", false))
+}
+
 // TestFilledVolume: Docker mounts and unmounts a volume to fill it before it
 // lists the container that it is for.
 func TestFilledVolume(t *testing.T) {

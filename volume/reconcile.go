@@ -46,11 +46,13 @@ func (m *Manager) reconcile(ctx context.Context, s *store) error {
 	}
 	swept := true
 	for id, name := range published {
-		if _, inUse := used[id]; !inUse {
-			ok, err := m.withdraw(ctx, s, cat, id, name)
-			swept = swept && ok && err == nil
-			errs = append(errs, err)
+		if _, inUse := used[id]; inUse {
+			swept = swept && cat.references.has(id) // else it is an earlier session's still
+			continue
 		}
+		ok, err := m.withdraw(ctx, s, cat, id, name)
+		swept = swept && ok && err == nil
+		errs = append(errs, err)
 	}
 	cat.references.setSwept(known && swept)
 	return s.failed(errors.Join(errs...))

@@ -63,7 +63,8 @@ type references struct {
 	published map[string]reference
 	// unused are those that were found to be of no use the last time.
 	unused map[string]bool
-	// clean tells that what earlier sessions have left is gone.
+	// clean tells that what is on the store beside them is gone: what earlier sessions
+	// have left, and what could not be published, nor be taken back.
 	clean bool
 }
 
@@ -137,17 +138,17 @@ func (c *catalog) referAnew(ctx context.Context, r reference, def Definition) er
 			made, err = c.writeReference(ctx, file, r)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	if err := c.lookReferred(ctx, def); err != nil {
+	if err == nil {
+		if err = c.lookReferred(ctx, def); err == nil {
+			c.references.add(r)
+			return nil
+		}
 		if made { // one that was there before may be for something that goes on
 			c.takeBack(ctx, file)
 		}
-		return err
 	}
-	c.references.add(r)
-	return nil
+	c.references.setUnswept() // one may be there all the same
+	return err
 }
 
 // renewDir makes this node's directory anew if it is gone, as err says, and the node
@@ -232,6 +233,12 @@ func (r *references) swept() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.clean
+}
+
+func (r *references) setUnswept() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clean = false
 }
 
 func (r *references) setSwept(clean bool) {
