@@ -17,15 +17,16 @@ var ErrNoAnswer = fmt.Errorf("the store gave %w", client.ErrNoAnswer)
 // calls lets a caller leave a call that hangs, of the kernel or of libgfapi.
 // Neither can be told to give up, so the call keeps its thread; how many threads
 // a hung store can hold in this way is bounded by the number of slots. While it
-// owes an answer, further calls wait for a moment only, and so they fail fast,
-// until the late answer tells that the store is back.
+// owes an answer for longer than Gluster takes to do without a server, further
+// calls wait for a moment only, and so they fail fast, until the late answer
+// tells that the store is back.
 type calls struct {
 	slots chan struct{}
 	owed  *owed
 }
 
 // owed are the calls that their callers have left and that have not returned,
-// with when they were left.
+// with when they were made.
 type owed struct {
 	mu    sync.Mutex
 	calls map[*bool]time.Time
@@ -37,6 +38,10 @@ const (
 	maxCalls = 32
 	// hungPatience is how long a call waits for a store that owes an answer.
 	hungPatience = 2 * time.Second
+	// failoverTime is how long a store may owe one, and not be taken for hung: when a
+	// server has lost its power, Gluster waits for it for 42 s (network.ping-timeout)
+	// and then answers without it.
+	failoverTime = 45 * time.Second
 )
 
 func newCalls() calls {
@@ -55,7 +60,8 @@ func call[T any](ctx context.Context, c calls, op, name string, fn func() (T, er
 	}
 	if since, hung := c.owed.since(); hung {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, hungPatience, fmt.Errorf("it has owed an answer for %s", time.Since(since).Round(time.Second)))
+		patience := max(hungPatience, failoverTime-time.Since(since))
+		ctx, cancel = context.WithTimeoutCause(ctx, patience, fmt.Errorf("it has owed an answer for %s", time.Since(since).Round(time.Second)))
 		defer cancel()
 	}
 	select {
@@ -64,7 +70,7 @@ func call[T any](ctx context.Context, c calls, op, name string, fn func() (T, er
 		return none, noAnswer(ctx, op, name)
 	}
 	done := make(chan result, 1)
-	returned := new(bool)
+	start, returned := time.Now(), new(bool)
 	go func() {
 		defer func() { <-c.slots }()
 		value, err := fn()
@@ -75,17 +81,17 @@ func call[T any](ctx context.Context, c calls, op, name string, fn func() (T, er
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
-		c.owed.add(returned)
+		c.owed.add(returned, start)
 		return none, noAnswer(ctx, op, name)
 	}
 }
 
 // add notes a call that its caller has left, unless it has returned just now.
-func (o *owed) add(returned *bool) {
+func (o *owed) add(returned *bool, start time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !*returned {
-		o.calls[returned] = time.Now()
+		o.calls[returned] = start
 	}
 }
 
@@ -97,13 +103,13 @@ func (o *owed) settle(returned *bool) {
 	delete(o.calls, returned)
 }
 
-// since is when the longest owed call was left, if any is.
+// since is when the longest owed call was made, if any is.
 func (o *owed) since() (since time.Time, hung bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, left := range o.calls {
-		if !hung || left.Before(since) {
-			since, hung = left, true
+	for _, start := range o.calls {
+		if !hung || start.Before(since) {
+			since, hung = start, true
 		}
 	}
 	return since, hung

@@ -51,6 +51,21 @@ func TestCallHangs(t *testing.T) {
 	})
 }
 
+// TestCallWaitsForFailover: a call behind one that was left waits until Gluster does
+// without the server that is silent.
+func TestCallWaitsForFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pingTimeout = 42 * time.Second
+		c := newCalls()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		wantNoAnswer(t, do(ctx, c, "mkdir", "a/b", func() error { time.Sleep(pingTimeout); return nil }))
+		if err := do(t.Context(), c, "mkdir", "a/b", func() error { time.Sleep(pingTimeout - 30*time.Second); return nil }); err != nil {
+			t.Errorf("not waited for: %v", err)
+		}
+	})
+}
+
 func TestCallAfterItsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

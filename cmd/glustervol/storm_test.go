@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/glustervol/glustervol/hack/testnode"
+	"github.com/glustervol/glustervol/volume"
 )
 
 const (
@@ -269,7 +270,11 @@ func TestStormOnHungBrick(t *testing.T) { overBoth(t, testStormOnHungBrick) }
 func testStormOnHungBrick(t *testing.T, flag string) {
 	s, bad := serveTwo(t, flag)
 	resume := testnode.Hang(t, bad.BrickPID())
-	s.storm(s.refuses)
+	patient := s.refuses
+	if flag == "--control="+volume.ControlFUSE {
+		patient = func() {} // they wait for as long as over libgfapi, by the same rule
+	}
+	s.storm(patient)
 	resume()
 	s.expectWell()
 }
