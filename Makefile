@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 ROUNDS ?= 60
 DURATION ?= 1h
 SEED ?= 0
-TEST_TIMEOUT ?= 20m
+TEST_TIMEOUT ?= 30m
 GOLANGCI_LINT_VERSION := v2.15.0
 
 # sudo resets PATH: look for Go where it is usually put, and for the daemons that
