@@ -154,9 +154,13 @@ func testMountReplaced(t *testing.T, n *node) {
 
 func inodeOf(t *testing.T, path string) uint64 {
 	t.Helper()
-	var stat unix.Stat_t
+	return statOf(t, path).Ino
+}
+
+func statOf(t *testing.T, path string) (stat unix.Stat_t) {
+	t.Helper()
 	must(t, unix.Stat(path, &stat))
-	return stat.Ino
+	return stat
 }
 
 // testMountAfterDeath kills the client right before each mount, which must not

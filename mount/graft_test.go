@@ -282,7 +282,7 @@ func (b *box) run(script string) string {
 // number, and is taken for it. A driver that is started anew knows it.
 func testDeadNumber(t *testing.T, n *node) {
 	c := n.use(n.source, "a")
-	dead := deviceNumber(t, c.Path())
+	dead := statOf(t, c.Path()).Dev
 	n.kill(c.PID(), unix.SIGKILL)
 	n.wantHealth(c, n.source.Key(), "dead")
 	n.use(n.source, "a")
@@ -291,17 +291,10 @@ func testDeadNumber(t *testing.T, n *node) {
 		t.Errorf("the next driver knows %+v", n.Status(n.source.Key()))
 	}
 	for _, option := range []string{"noatime", "nodev", "nosuid"} {
-		if other := n.use(n.with(option), "a"); deviceNumber(t, other.Path()) == dead {
+		if other := n.use(n.with(option), "a"); statOf(t, other.Path()).Dev == dead {
 			t.Errorf("the client with %s has the number %d of the dead mount", option, dead)
 		}
 	}
-}
-
-func deviceNumber(t *testing.T, path string) uint64 {
-	t.Helper()
-	var stat unix.Stat_t
-	must(t, unix.Stat(path, &stat))
-	return stat.Dev
 }
 
 // testGraftHung has a mount of a client that died lie in one of a client that hangs:
