@@ -7,6 +7,7 @@ FUZZTIME ?= 30s
 ROUNDS ?= 60
 DURATION ?= 1h
 SEED ?= 0
+PLUGIN ?= glustervol
 TEST_TIMEOUT ?= 30m
 GOLANGCI_LINT_VERSION := v2.15.0
 
@@ -90,13 +91,20 @@ test-unit: go ## Run the tests that need neither root nor Gluster nor Docker
 test: go ## Install what tests need; lint, build, and run all tests (as root)
 	@test "$$(id -u)" = 0 || { echo "make test: mounts file systems and runs Gluster and Docker: run 'sudo make test'" >&2; exit 1; }
 	hack/install-deps.sh test
-	$(MAKE) --no-print-directory lint
-	$(MAKE) --no-print-directory build
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint build bin/plugin/rootfs
 	$(GO) test -race -short -count=1 ./...
 	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
 	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
 	$(MAKE) --no-print-directory bench ROUNDS=10
+
+bin/plugin/rootfs: hack/plugin/Dockerfile hack/plugin/rootfs hack/plugin/collect
+	hack/install-deps.sh plugin
+	hack/plugin/rootfs
+
+.PHONY: plugin
+plugin: build bin/plugin/rootfs ## Create the managed plugin PLUGIN (glustervol) in this machine's Docker (as root)
+	hack/plugin/create '$(PLUGIN)' bin/glustervol
 
 .PHONY: soak
 soak: go ## Load three nodes and kill their drivers for DURATION (1h), with SEED's choices; then look for what is lost (as root)

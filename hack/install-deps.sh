@@ -5,6 +5,7 @@
 #   build    what builds it, Go excepted
 #   runtime  what a node runs: Gluster, Docker, and the tools of the demo
 #   cluster  what hack/cluster takes besides
+#   plugin   what builds the managed plugin besides
 #   test     all that the tests need, which includes build and runtime
 #
 # Debian starts the services it installs. That is left to it where systemd runs
@@ -15,7 +16,7 @@ set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 readonly policy=/usr/sbin/policy-rc.d
-readonly usage="usage: hack/install-deps.sh build|runtime|cluster|test..."
+readonly usage="usage: hack/install-deps.sh build|runtime|cluster|plugin|test..."
 
 # Each line: how to tell that it is there (a command, a static one, or a file),
 # and the package.
@@ -36,6 +37,11 @@ ip iproute2
 readonly cluster_needs="
 iptables iptables
 pkill procps
+"
+readonly plugin_needs="
+dockerd docker.io
+docker docker.io
+debootstrap debootstrap
 "
 readonly test_needs="
 docker-compose docker-compose
@@ -66,7 +72,8 @@ needs_of() {
         build) echo "$build_needs" ;;
         runtime) echo "$runtime_needs$(apparmor_need)" ;;
         cluster) echo "$cluster_needs" ;;
-        test) echo "$build_needs$runtime_needs$(apparmor_need)$cluster_needs$test_needs" ;;
+        plugin) echo "$plugin_needs$(apparmor_need)" ;;
+        test) echo "$build_needs$runtime_needs$(apparmor_need)$cluster_needs$plugin_needs$test_needs" ;;
         *) fail "no group '$1'; $usage" ;;
     esac
 }

@@ -28,6 +28,9 @@ type Client struct {
 	dir     string
 	logFile string
 	binary  string
+	// shown is a second path of the mount, for a dockerd that does not see the first;
+	// "" for none.
+	shown string
 
 	// busy is held while the client is started or ended; a channel, so that
 	// who waits for it can leave.
@@ -55,16 +58,21 @@ var (
 	ErrHung = fmt.Errorf("the Gluster client gave %w", client.ErrNoAnswer)
 )
 
-func newClient(source Source, dir, logDir, binary string) *Client {
-	return &Client{
+func newClient(source Source, key string, config Config) *Client {
+	dir := filepath.Join(config.RunDir, key)
+	c := &Client{
 		source:  source,
 		dir:     dir,
-		logFile: filepath.Join(logDir, filepath.Base(dir)+".log"),
-		binary:  binary,
+		logFile: filepath.Join(config.LogDir, key+".log"),
+		binary:  config.Binary,
 		busy:    make(chan struct{}, 1),
 		slots:   make(chan struct{}, maxCalls),
 		deaths:  deaths{dir: dir, noticed: map[uint64]time.Time{}},
 	}
+	if config.ShowDir != "" {
+		c.shown = filepath.Join(config.ShowDir, key)
+	}
+	return c
 }
 
 // Path is where the client's mount is, whether it is there or not.
@@ -90,7 +98,7 @@ func (c *Client) ensure(ctx context.Context) (started *process, err error) {
 	defer c.unlock()
 	alive, mounted := c.running.Load().alive(), c.mounted()
 	if alive && mounted {
-		return nil, nil
+		return nil, c.show()
 	}
 	if mounted {
 		if err := c.deaths.keep(c.Path(), c.device.Load()); err != nil {
@@ -100,7 +108,10 @@ func (c *Client) ensure(ctx context.Context) (started *process, err error) {
 	if err := c.detach(); err != nil {
 		return nil, &fs.PathError{Op: "unmount", Path: c.Path(), Err: err}
 	}
-	return c.start(ctx)
+	if started, err = c.start(ctx); err != nil {
+		return nil, err
+	}
+	return started, c.show()
 }
 
 func (c *Client) lock(ctx context.Context) error {
@@ -327,17 +338,23 @@ const deathPatience = 5 * time.Second
 
 // mounted tells whether the client's own mount is on its path. It asks the
 // kernel alone, so it does not hang with the client.
-func (c *Client) mounted() bool {
+func (c *Client) mounted() bool { return c.mountedOn(c.Path()) }
+
+func (c *Client) mountedOn(path string) bool {
 	var stat unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, c.Path(), unix.AT_STATX_DONT_SYNC|unix.AT_SYMLINK_NOFOLLOW, 0, &stat)
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC|unix.AT_SYMLINK_NOFOLLOW, 0, &stat)
 	return err == nil && unix.Mkdev(stat.Dev_major, stat.Dev_minor) == c.device.Load()
 }
 
 // detach takes a mount that nobody answers for off the path, and all that may
 // lie below it. Containers that hold it keep it.
 func (c *Client) detach() error {
+	return errors.Join(c.hide(), detach(c.Path()))
+}
+
+func detach(path string) error {
 	for {
-		err := unix.Unmount(c.Path(), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) {
 			return nil // no mount is left there
 		}
@@ -377,8 +394,20 @@ func (c *Client) unmount(p *process) error {
 	if !p.alive() || !c.mounted() {
 		return c.detach()
 	}
+	if c.shown != "" && c.mountedOn(c.shown) {
+		if err := unmountIdle(c.shown); err != nil {
+			return err
+		}
+	}
+	if err := c.hide(); err != nil {
+		return err
+	}
+	return unmountIdle(c.Path())
+}
+
+func unmountIdle(path string) error {
 	for range busyTries {
-		err := unix.Unmount(c.Path(), unix.UMOUNT_NOFOLLOW)
+		err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}

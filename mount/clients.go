@@ -46,6 +46,12 @@ type Config struct {
 	// Linger is how long a client without a user is kept, so that a restarting
 	// container finds it still there.
 	Linger time.Duration
+	// ShowDir is a directory in which each client's mount is to be seen once more,
+	// under the client's key; "" for none.
+	ShowDir string
+	// ControlGroups is where the machine's control groups are mounted, if clients are
+	// to leave the driver's, which ends with it; else "".
+	ControlGroups string
 	// Log is told of clients that start, end and die.
 	Log *slog.Logger
 }
@@ -83,6 +89,9 @@ func (cs *Clients) ensure(ctx context.Context, key string, c *Client) error {
 	started, err := c.ensure(ctx)
 	if started != nil {
 		cs.config.Log.Info("client started", "client", key, "source", c.source.String(), "options", string(c.source.Options), "pid", started.pid)
+		if err := leaveGroups(cs.config.ControlGroups, started.pid); err != nil {
+			cs.config.Log.Warn("client is going to end with the driver's container, and its users are healed when that is started again", "client", key, "err", err)
+		}
 		go cs.watch(c, started)
 	}
 	return err
@@ -120,7 +129,7 @@ func (cs *Clients) count(source Source, user string) (c *shared, added bool) {
 // add makes a client without users known. cs.mu is held.
 func (cs *Clients) add(key string, source Source) *shared {
 	c := &shared{
-		Client: newClient(source, filepath.Join(cs.config.RunDir, key), cs.config.LogDir, cs.config.Binary),
+		Client: newClient(source, key, cs.config),
 		users:  map[string]struct{}{},
 	}
 	if err := c.deaths.load(); err != nil {
@@ -258,7 +267,7 @@ func (cs *Clients) adopt(key string) error {
 	dir := filepath.Join(cs.config.RunDir, key)
 	data, err := os.ReadFile(filepath.Join(dir, "source.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return newClient(Source{}, dir, "", "").discard()
+		return newClient(Source{}, key, cs.config).discard()
 	}
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ import (
 func TestCallHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const patience = time.Minute
-		c := newClient(Source{}, "", "", "")
+		c := newClient(Source{}, "", Config{})
 		answer := make(chan struct{})
 		before := runtime.NumGoroutine()
 		for range 1000 {
@@ -58,7 +58,7 @@ func TestCallHangs(t *testing.T) {
 // TestLockHangs has a start take longer than a second user can wait.
 func TestLockHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newClient(Source{}, "", "", "")
+		c := newClient(Source{}, "", Config{})
 		if err := c.lock(t.Context()); err != nil {
 			t.Fatal(err)
 		}

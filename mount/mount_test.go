@@ -65,6 +65,7 @@ func TestClients(t *testing.T) {
 		{"number of a dead mount", testDeadNumber},
 		{"graft beside a hung mount", testGraftHung},
 		{"unmounted by hand", testUnmounted},
+		{"shown on a second path", testShown},
 		{"covered by another mount", testCovered},
 		{"hung", testHung},
 	}

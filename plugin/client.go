@@ -187,7 +187,7 @@ func (c *AdminClient) send(ctx context.Context, method, path string, request any
 func (c *AdminClient) explain(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("the glustervol driver does not run on this node (nobody serves %s); start it with 'systemctl start glustervol' or 'glustervol serve'", c.socket)
+		return fmt.Errorf("the glustervol driver does not run on this node (nobody serves %s); start it with 'systemctl start glustervol' or 'docker plugin enable glustervol'", c.socket)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s is root's; use sudo", c.socket)
 	}

@@ -28,20 +28,13 @@ type Manager interface {
 	List() []volume.Volume
 }
 
-// dockerd waits two minutes for Create and Mount and one for the others
-// (moby, pkg/plugins and volume/drivers). An answer that comes later is lost,
-// and after a Mount that was answered too late no Unmount follows.
-const (
-	longDeadline = 110 * time.Second
-	deadline     = 50 * time.Second
-)
-
 // errDeadline is the cause of an end by deadline, as a user reads it.
 var errDeadline = errors.New("Docker waits no longer")
 
 // Docker serves dockerd.
 type Docker struct {
 	manager Manager
+	form    Form
 	log     *slog.Logger
 	mux     *http.ServeMux
 	server  *http.Server
@@ -54,20 +47,20 @@ type Docker struct {
 // context, and since its handlers answer a request that arrives without a body,
 // which dockerd's retries cause, in a way that makes dockerd forget the volume;
 // nor is its server, which cannot be stopped.
-func NewDocker(manager Manager, log *slog.Logger) *Docker {
+func NewDocker(manager Manager, form Form, log *slog.Logger) *Docker {
 	mux := http.NewServeMux()
-	d := &Docker{manager: manager, log: log, mux: mux, server: newServer(mux, log)}
+	d := &Docker{manager: manager, form: form, log: log, mux: mux, server: newServer(mux, log)}
 	mux.HandleFunc("/Plugin.Activate", func(w http.ResponseWriter, _ *http.Request) {
 		sdk.EncodeResponse(w, map[string][]string{"Implements": {"VolumeDriver"}}, false)
 	})
-	handle(d, "Capabilities", deadline, d.capabilities)
-	handle(d, "Create", longDeadline, d.create)
-	handle(d, "Get", deadline, d.get)
-	handle(d, "List", deadline, d.list)
-	handle(d, "Mount", longDeadline, d.mount)
-	handle(d, "Path", deadline, d.path)
-	handle(d, "Remove", deadline, d.remove)
-	handle(d, "Unmount", deadline, d.unmount)
+	handle(d, "Capabilities", form.Short, d.capabilities)
+	handle(d, "Create", form.Long, d.create)
+	handle(d, "Get", form.Short, d.get)
+	handle(d, "List", form.Short, d.list)
+	handle(d, "Mount", form.Long, d.mount)
+	handle(d, "Path", form.Short, d.path)
+	handle(d, "Remove", form.Short, d.remove)
+	handle(d, "Unmount", form.Short, d.unmount)
 	return d
 }
 
@@ -97,9 +90,9 @@ func (d *Docker) Wait(ctx context.Context) {
 var errUncertain = errors.New("no answer is better than this one")
 
 // handle answers calls of one method of the protocol.
-func handle[Request, Response any](d *Docker, method string, deadline time.Duration, answer func(context.Context, Request) (Response, error)) {
+func handle[Request, Response any](d *Docker, method string, deadline func() time.Duration, answer func(context.Context, Request) (Response, error)) {
 	d.mux.HandleFunc("/VolumeDriver."+method, func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeoutCause(r.Context(), deadline, errDeadline)
+		ctx, cancel := context.WithTimeoutCause(r.Context(), deadline(), errDeadline)
 		defer cancel()
 		start := time.Now()
 		request, err := decode[Request](r.Body)
@@ -219,7 +212,7 @@ func (d *Docker) mount(ctx context.Context, r api.MountRequest) (api.MountRespon
 		defer cancel()
 		return api.MountResponse{}, errors.Join(context.Cause(ctx), d.manager.Unmount(undo, r.Name, r.ID))
 	}
-	return api.MountResponse{Mountpoint: path}, nil
+	return api.MountResponse{Mountpoint: d.form.Path(path)}, nil
 }
 
 func (d *Docker) path(ctx context.Context, r api.PathRequest) (api.PathResponse, error) {
@@ -227,7 +220,7 @@ func (d *Docker) path(ctx context.Context, r api.PathRequest) (api.PathResponse,
 	if err != nil {
 		return api.PathResponse{}, uncertain(err)
 	}
-	return api.PathResponse{Mountpoint: v.Mountpoint}, nil
+	return api.PathResponse{Mountpoint: d.form.Path(v.Mountpoint)}, nil
 }
 
 // remove succeeds for a volume that is gone already: dockerd repeats itself.

@@ -32,7 +32,7 @@ func serveDocker(t *testing.T, m Manager) *dockerServer {
 	t.Helper()
 	l, path := listen(t)
 	s := &dockerServer{socket: path, logs: new(logs)}
-	s.Docker = NewDocker(m, s.logs.logger())
+	s.Docker = NewDocker(m, Legacy("/run/docker/plugins/glustervol.sock"), s.logs.logger())
 	s.client.Transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -354,7 +354,7 @@ func TestDockerMountTooLate(t *testing.T) {
 	d := NewDocker(&fakeManager{
 		mount:   func(context.Context, string, string) (string, error) { return "/mnt", nil },
 		unmount: func(ctx context.Context, _, _ string) error { unmounted = true; return ctx.Err() },
-	}, new(logs).logger())
+	}, Legacy("glustervol.sock"), new(logs).logger())
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 0, errDeadline)
 	defer cancel()
 	answer, err := d.mount(ctx, api.MountRequest{Name: "web", ID: "a"})

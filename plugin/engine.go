@@ -19,8 +19,7 @@ import (
 // while dockerd waits for an answer of the driver's.
 type Engine struct {
 	client *client.Client
-	// driver is the name that dockerd knows the volume driver by.
-	driver string
+	form   Form
 	// tell is given all containers that use volumes of the driver, by volume.
 	tell func(map[string][]volume.ContainerRef)
 	log  *slog.Logger
@@ -50,12 +49,12 @@ const (
 
 // NewEngine returns a watcher of the dockerd that serves a socket. It asks for
 // nothing before Watch.
-func NewEngine(socket, driver string, tell func(map[string][]volume.ContainerRef), log *slog.Logger) (*Engine, error) {
+func NewEngine(socket string, form Form, tell func(map[string][]volume.ContainerRef), log *slog.Logger) (*Engine, error) {
 	c, err := client.New(client.WithHost("unix://" + socket))
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{client: c, driver: driver, tell: tell, log: log, state: "not asked yet"}, nil
+	return &Engine{client: c, form: form, tell: tell, log: log, state: "not asked yet"}, nil
 }
 
 // State says in words whether the containers are known.
@@ -132,6 +131,10 @@ func (e *Engine) follow(ctx context.Context) error {
 func (e *Engine) List(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, engineTime)
 	defer cancel()
+	driver, err := e.driver(ctx)
+	if err != nil {
+		return err
+	}
 	containers, err := e.client.ContainerList(ctx, client.ContainerListOptions{All: true})
 	if err != nil {
 		return err
@@ -147,7 +150,7 @@ func (e *Engine) List(ctx context.Context) error {
 		}
 		told := map[string]bool{} // a container may have a volume twice
 		for _, m := range c.Mounts {
-			if m.Type == "volume" && m.Driver == e.driver && !told[m.Name] {
+			if m.Type == "volume" && driverName(m.Driver) == driver && !told[m.Name] {
 				told[m.Name] = true
 				uses[m.Name] = append(uses[m.Name], ref)
 			}
@@ -156,3 +159,19 @@ func (e *Engine) List(ctx context.Context) error {
 	e.tell(uses)
 	return nil
 }
+
+// driver is the name that dockerd knows the volume driver by.
+func (e *Engine) driver(ctx context.Context) (string, error) {
+	if e.form.PluginID == "" {
+		return driverName(e.form.Driver), nil
+	}
+	plugin, err := e.client.PluginInspect(ctx, e.form.PluginID, client.PluginInspectOptions{})
+	if err != nil {
+		return "", err
+	}
+	return driverName(plugin.Plugin.Name), nil
+}
+
+// driverName is the name of a driver as it was installed. dockerd adds the tag to that
+// of a managed plugin, and keeps the name that a volume was used by first.
+func driverName(name string) string { return strings.TrimSuffix(name, ":latest") }

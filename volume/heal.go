@@ -169,7 +169,7 @@ func (m *Manager) remountOne(ctx context.Context, v mounted) error {
 	}
 	client := m.config.Clients.Status(v.Client).Source
 	if client.Key() != v.Client {
-		client = source(s.address, def.Options.ClientOptions)
+		client = m.source(s, def)
 	}
 	if client.Key() != v.Client {
 		return fmt.Errorf("heal volume %s: its client died, and the store's address, or the volume's client options, are others by now; restart its containers", v.Volume)

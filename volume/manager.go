@@ -39,6 +39,8 @@ type Config struct {
 	// BootWait is how long after the machine's boot Create and Mount wait for a
 	// store that has not answered yet.
 	BootWait time.Duration
+	// ClientOptions are those of volumes that have none of their own.
+	ClientOptions mount.Options
 	// Control opens the control planes of the stores.
 	Control Control
 	// TrashRetention is for how long a removed volume can be restored before it is
@@ -248,7 +250,7 @@ func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("mount volume %s: %w", name, err)
 	}
-	source := source(s.address, def.Options.ClientOptions)
+	source := m.source(s, def)
 	former, inUse := m.mounts.get(name)
 	if inUse && former.ID != "" && former.ID != def.ID {
 		return "", fmt.Errorf("mount volume %s: it was removed and created again while this node still uses the former one: %s; stop those first", name, strings.Join(former.ids(), ", "))
@@ -387,6 +389,11 @@ func (m *Manager) unused(name string) func(context.Context) error {
 	}
 }
 
+// source is what a client mounts for a volume.
+func (m *Manager) source(s *store, def Definition) mount.Source {
+	return source(s.address, cmp.Or(def.Options.ClientOptions, m.config.ClientOptions))
+}
+
 // Volume is a volume as this node sees it.
 type Volume struct {
 	Definition
@@ -448,7 +455,7 @@ func (m *Manager) describe(s *store, def Definition) Volume {
 		Definition: def,
 		Store:      s.address.String(),
 		Users:      []string{},
-		Client:     m.config.Clients.Status(source(s.address, def.Options.ClientOptions).Key()),
+		Client:     m.config.Clients.Status(m.source(s, def).Key()),
 		Limit:      s.limit(def.Name),
 		Control:    m.config.Control.ControlInfo,
 	}

@@ -231,10 +231,12 @@ func (m *mounts) list() []mounted {
 // ids are the users of v, sorted.
 func (v mounted) ids() []string { return slices.Sorted(maps.Keys(v.Users)) }
 
-// sinceBoot is the time since the boot, suspension included, in nanoseconds. No
-// clock that somebody may set is in it.
-func sinceBoot() int64 {
+// SinceBoot is the time since the boot, suspension included. No clock that somebody
+// may set is in it.
+func SinceBoot() time.Duration {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // fails for unknown clocks only
-	return time.Duration(ts.Nano()).Nanoseconds()
+	return time.Duration(ts.Nano())
 }
+
+func sinceBoot() int64 { return SinceBoot().Nanoseconds() }

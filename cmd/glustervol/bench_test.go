@@ -113,7 +113,7 @@ func (s *bench) newPlane(kind, store string) *benchPlane {
 	socket := filepath.Join(dir, "plugin.sock")
 	listener, err := net.Listen("unix", socket)
 	s.must(err)
-	docker := plugin.NewDocker(manager, log)
+	docker := plugin.NewDocker(manager, plugin.Legacy(socket), log)
 	go func() { _ = docker.Serve(listener) }()
 	files, err := control.Open(s.b.Context(), address)
 	s.must(err)

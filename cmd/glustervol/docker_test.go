@@ -41,7 +41,7 @@ func TestDockerShowsVolume(t *testing.T) {
 	if created, err := time.Parse(time.RFC3339, v.CreatedAt); err != nil || time.Since(created).Abs() > time.Minute {
 		t.Errorf("created at %q: %v", v.CreatedAt, err)
 	}
-	if v.Driver != "glustervol" || v.Scope != "global" || v.Mountpoint != "" || v.Labels["tier"] != "db" || v.Options["uid"] != "999" {
+	if v.Driver != driverName() || v.Scope != "global" || v.Mountpoint != "" || v.Labels["tier"] != "db" || v.Options["uid"] != "999" {
 		t.Errorf("unused: %+v", v)
 	}
 	if v.Status.Store != gv.Address() || v.Status.Path != "volumes/web" || v.Status.OnRemove != "retain" || len(v.Status.Users) != 0 {
@@ -58,7 +58,7 @@ func TestDockerShowsVolume(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(v.Mountpoint, "f")); string(got) != "hi\n" {
 		t.Errorf("at the mountpoint: %q, %v", got, err)
 	}
-	if got := docker(t, "volume", "ls", "--format={{.Driver}} {{.Name}}"); got != "glustervol web" {
+	if got := docker(t, "volume", "ls", "--format={{.Driver}} {{.Name}}"); got != driverName()+" web" {
 		t.Errorf("docker volume ls: %q", got)
 	}
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ import (
 const asMain = "GLUSTERVOL_TEST_MAIN"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asMain) != "" {
+	if os.Getenv(asMain) != "" || filepath.Base(os.Args[0]) == "glustervol" { // in the plugin
 		main()
 	}
 	testnode.Main(m)
@@ -135,7 +136,7 @@ func startDriver(t testing.TB, args ...string) *driver {
 		if t.Failed() {
 			t.Logf("driver:\n%s", log)
 		}
-		for _, dir := range []string{logFile, "/run/glustervol", "/var/lib/glustervol/known"} {
+		for _, dir := range []string{logFile, "/run/glustervol", "/var/lib/glustervol/known", pluginState + "/glustervol/known"} {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Error(err)
 			}
@@ -148,6 +149,9 @@ func startDriver(t testing.TB, args ...string) *driver {
 // driverLog is what all drivers of a test have logged.
 func driverLog(t testing.TB) string {
 	t.Helper()
+	if managed {
+		return pluginLog(t)
+	}
 	log, err := os.ReadFile(logFile)
 	if err != nil {
 		t.Error(err)
@@ -164,6 +168,9 @@ func (d *driver) start() {
 }
 
 func (d *driver) tryStart() (err error) {
+	if managed {
+		return d.enable()
+	}
 	if d.daemon != nil {
 		return nil
 	}
@@ -186,6 +193,10 @@ func testExecutable(t testing.TB) string {
 // stop has the driver end as systemd does.
 func (d *driver) stop() {
 	d.t.Helper()
+	if managed {
+		d.disable()
+		return
+	}
 	if d.daemon != nil && !d.daemon.Stop() {
 		d.t.Error("the driver did not end when told to")
 	}
@@ -194,6 +205,10 @@ func (d *driver) stop() {
 
 // kill ends the driver as a crash does.
 func (d *driver) kill() {
+	if managed {
+		d.killPlugin()
+		return
+	}
 	d.daemon.Kill()
 	d.daemon = nil
 }

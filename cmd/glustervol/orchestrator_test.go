@@ -35,7 +35,7 @@ func TestCompose(t *testing.T) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "docker-compose.yml"), []byte(composeFile), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "docker-compose.yml"), []byte(strings.Replace(composeFile, "driver: glustervol", "driver: "+driverName(), 1)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	compose := func(args ...string) {

@@ -19,6 +19,15 @@ import (
 
 const pluginSocket = "/run/docker/plugins/glustervol.sock"
 
+// findSocket is where dockerd finds the driver: it gives each managed plugin a
+// directory.
+func findSocket() string {
+	if found, err := filepath.Glob("/run/docker/plugins/*/glustervol.sock"); managed && err == nil && len(found) > 0 {
+		return found[0]
+	}
+	return pluginSocket
+}
+
 // answer is what the driver answers to any request of Docker's.
 type answer struct {
 	Err          string
@@ -45,7 +54,7 @@ func tryAsk(ctx context.Context, method, body string) (answer, error) {
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", pluginSocket)
+			return new(net.Dialer).DialContext(ctx, "unix", findSocket())
 		},
 	}}
 	if method != "Plugin.Activate" {

@@ -51,7 +51,7 @@ func TestReadmeExamples(t *testing.T) {
 	run := 0
 	for _, b := range readmeBlocks(t) {
 		switch {
-		case b.skipped != "":
+		case b.skipped != "": // withPlugin has a test of its own
 		case b.language == "yaml":
 			if err := os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte("version: '3.7'\n"+b.text), 0o644); err != nil {
 				t.Fatal(err)

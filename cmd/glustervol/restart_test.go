@@ -243,7 +243,7 @@ func TestDockerKilled(t *testing.T) {
 		t.Errorf("containers that live on: %s", got)
 	}
 
-	docker(t, "start", "heart") // mounts with the id that it had
+	startAgain(t, "heart") // mounts with the id that it had
 	h.beatsOn(t)
 	docker(t, "rm", "--force", "heart", "other")
 	for _, volume := range []string{"web", "logs"} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -43,7 +44,12 @@ type serveOptions struct {
 	bootWait     time.Duration
 	retention    time.Duration
 	glusterfs    string
-	stores       []gluster.Address
+	options      string
+	// clientOptions are options, parsed.
+	clientOptions mount.Options
+	name          string
+	managed       bool
+	stores        []gluster.Address
 }
 
 // storeVariable names the stores when serve is called without arguments.
@@ -57,7 +63,8 @@ func newServeCommand(o *options) *cobra.Command {
 		Long: `Run the driver, for dockerd and for the other commands. A STORE is written as
 mount.glusterfs writes it, SERVER[,SERVER...]:/VOLUME[/DIRECTORY]; the first is
 the default. Without arguments the stores come from $` + storeVariable + `,
-separated by spaces.
+separated by spaces. Each flag may also be given as a variable: $GLUSTERVOL_LINGER
+is --linger, and so on; the command line has the last word.
 
 The driver may be stopped and started again under running containers: the
 Gluster clients that they use stay, and the next driver takes them over.`,
@@ -66,12 +73,20 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 			if len(args) == 0 {
 				args = strings.Fields(os.Getenv(storeVariable))
 			}
-			if err := s.parse(args); err != nil {
-				return usageError{err}
+			err := errors.Join(fromEnvironment(cmd.Flags()), s.applyName(cmd.Flags()))
+			if err == nil {
+				err = s.parse(args)
 			}
-			s.adminSocket = o.socket
-			log := s.logger(o)
-			return serve(cmd.Context(), s, log)
+			if err != nil {
+				err = usageError{err}
+			} else {
+				s.adminSocket = o.socket
+				err = serve(cmd.Context(), s, s.logger(o))
+			}
+			if err != nil && s.managed && !errors.Is(err, errSocket) {
+				return awaitEnd(cmd.Context(), err, o.stderr)
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -88,6 +103,9 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 	f.DurationVar(&s.bootWait, "boot-wait", 10*time.Minute, "how `long` after the machine's boot containers wait for a store that is not up yet")
 	f.DurationVar(&s.retention, "trash-retention", 24*time.Hour, "how `long` a removed volume can be restored before it is purged; 0 for ever")
 	f.StringVar(&s.glusterfs, "glusterfs", "glusterfs", "the Gluster client `program`")
+	f.StringVar(&s.options, "client-options", "", "`options` of the Gluster clients of volumes that have none of their own")
+	f.StringVar(&s.name, "name", defaultName, "`name` of the driver, in the default paths above: a second driver of a node needs another one")
+	f.BoolVar(&s.managed, "managed", false, "run in the container of a managed plugin, as hack/plugin/config.json says")
 	return cmd
 }
 
@@ -112,6 +130,10 @@ func (s *serveOptions) parse(stores []string) error {
 	if s.linger < 0 || s.bootWait < 0 || s.retention < 0 {
 		return fmt.Errorf("--linger, --boot-wait and --trash-retention are times, such as 10s, not %s, %s and %s", s.linger, s.bootWait, s.retention)
 	}
+	var err error
+	if s.clientOptions, err = mount.ParseOptions(s.options); err != nil {
+		return fmt.Errorf("--client-options: %w", err)
+	}
 	for flag, dir := range map[string]string{"run-dir": s.runDir, "state-dir": s.stateDir, "log-dir": s.logDir} {
 		if !filepath.IsAbs(dir) {
 			return fmt.Errorf("--%s is an absolute path, not %q", flag, dir)
@@ -122,10 +144,26 @@ func (s *serveOptions) parse(stores []string) error {
 
 func (s *serveOptions) logger(o *options) *slog.Logger {
 	handler := &slog.HandlerOptions{Level: s.logLevel}
-	if s.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(o.stderr, handler))
+	out := o.stderr
+	if s.managed {
+		out = o.stdout // dockerd takes all that comes from the other for errors
 	}
-	return slog.New(slog.NewTextHandler(o.stderr, handler))
+	if s.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(out, handler))
+	}
+	return slog.New(slog.NewTextHandler(out, handler))
+}
+
+// errSocket is in the chain of the error of a driver that has served, and cannot go on.
+var errSocket = errors.New("socket failed")
+
+// awaitEnd tells why a managed plugin does not serve, and waits until dockerd ends it. One
+// that ends by itself is started over and over, and dockerd (20.10), when it gives up,
+// may leave a container behind because of which no further start succeeds.
+func awaitEnd(ctx context.Context, err error, stderr io.Writer) error {
+	fmt.Fprintln(stderr, "glustervol:", err)
+	<-ctx.Done()
+	return nil
 }
 
 // serve runs the driver until ctx is done.
@@ -134,12 +172,11 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 		return errors.New("the driver mounts file systems, which takes root")
 	}
 	unix.Umask(0o022)
-	runDir, unlock, err := lockRunDir(s.runDir)
+	form, unlock, err := s.enter()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	s.runDir = runDir
 
 	// The sockets first: dockerd waits for them when it starts, and answers
 	// come as soon as what is below is ready.
@@ -151,17 +188,15 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, dockerListener.Close())
 	}
-	clients := mount.NewClients(mount.Config{
-		RunDir: filepath.Join(s.runDir, "clients"), LogDir: s.logDir, Binary: s.glusterfs, Linger: s.linger, Log: log,
-	})
-	parts, err := s.newParts(clients, log)
+	clients := mount.NewClients(s.clientsConfig(log))
+	parts, err := s.newParts(clients, form, log)
 	if err != nil {
 		return errors.Join(err, dockerListener.Close(), adminListener.Close())
 	}
 	manager, node := parts.manager, parts.node
-	docker := plugin.NewDocker(manager, log)
+	docker := plugin.NewDocker(manager, form, log)
 	admin := plugin.NewAdmin(manager, func() plugin.Info {
-		return plugin.Info{Version: version, Node: node, PID: os.Getpid(), Socket: s.pluginSocket, Docker: parts.engine.State(), Stores: manager.Stores(), Clients: clients.List()}
+		return plugin.Info{Version: version, Node: node, PID: os.Getpid(), Socket: form.Socket, Docker: parts.engine.State(), Stores: manager.Stores(), Clients: clients.List()}
 	}, parts.engine.List, log)
 	failed := make(chan error, 2)
 	go func() { failed <- docker.Serve(dockerListener) }()
@@ -175,7 +210,7 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	}()
 	go rotateLogs(background, clients, parts.control)
 	go parts.engine.Watch(background)
-	log.Info("driver serves", "version", version, "node", node.ID, "control", parts.control.Kind, "socket", s.pluginSocket, "stores", storeNames(s.stores))
+	log.Info("driver serves", "version", version, "node", node.ID, "control", parts.control.Kind, "socket", form.Socket, "stores", storeNames(s.stores))
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("systemd cannot be told that the driver is ready", "err", err)
 	}
@@ -183,12 +218,28 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
-		err = fmt.Errorf("socket failed: %w", err)
+		err = fmt.Errorf("%w: %w", errSocket, err)
 	}
 	stop()
 	err = errors.Join(err, dockerListener.Close(), admin.Close(), ignoreClosed(adminListener.Close()))
 	<-stopped
 	return errors.Join(err, shutDown(docker, manager, clients, log))
+}
+
+// enter makes the run directory this driver's alone, and tells how dockerd has it.
+func (s *serveOptions) enter() (form plugin.Form, unlock func(), err error) {
+	if s.managed {
+		if err := plugin.EnterHost(s.runDir, s.stateDir); err != nil {
+			return plugin.Form{}, nil, err
+		}
+	}
+	if s.runDir, unlock, err = lockRunDir(s.runDir); err != nil {
+		return plugin.Form{}, nil, err
+	}
+	if form, err = s.form(); err != nil {
+		unlock()
+	}
+	return form, unlock, err
 }
 
 // shutDownTime bounds a stop; systemd's own limit is 90 s.
@@ -235,7 +286,7 @@ func lockRunDir(dir string) (path string, unlock func(), err error) {
 		return "", nil, err
 	}
 	if !locked {
-		return "", nil, fmt.Errorf("another driver uses %s; stop it first, or give this one another --run-dir", dir)
+		return "", nil, fmt.Errorf("another driver uses %s; stop it first, or give this one another --name", dir)
 	}
 	return path, func() { _ = lock.Unlock() }, nil
 }
@@ -278,7 +329,7 @@ type parts struct {
 }
 
 // newParts adopts the clients of an earlier driver and goes on with its volumes.
-func (s *serveOptions) newParts(clients *mount.Clients, log *slog.Logger) (p parts, err error) {
+func (s *serveOptions) newParts(clients *mount.Clients, form plugin.Form, log *slog.Logger) (p parts, err error) {
 	if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
 		return parts{}, err
 	}
@@ -293,13 +344,32 @@ func (s *serveOptions) newParts(clients *mount.Clients, log *slog.Logger) (p par
 	}
 	p.manager, err = volume.New(volume.Config{
 		Stores: s.stores, Node: p.node, RunDir: s.runDir, StateDir: s.stateDir,
-		BootWait: s.bootWait, TrashRetention: s.retention, AwaitContainers: s.dockerSocket != "", Control: p.control, Clients: clients, Log: log,
+		BootWait: s.bootWait, TrashRetention: s.retention, AwaitContainers: s.dockerSocket != "", ClientOptions: s.clientOptions, Control: p.control, Clients: clients, Log: log,
 	})
 	clients.EndIdle()
 	if err == nil {
-		p.engine, err = s.newEngine(p.manager, log)
+		p.engine, err = s.newEngine(p.manager, form, log)
 	}
 	return p, err
+}
+
+// form is how dockerd has the driver.
+func (s *serveOptions) form() (plugin.Form, error) {
+	if !s.managed {
+		return plugin.Legacy(s.pluginSocket), nil
+	}
+	return plugin.Managed(s.clientsDir(), func() bool { return volume.SinceBoot() < s.bootWait })
+}
+
+func (s *serveOptions) clientsDir() string { return filepath.Join(s.runDir, "clients") }
+
+func (s *serveOptions) clientsConfig(log *slog.Logger) mount.Config {
+	config := mount.Config{RunDir: s.clientsDir(), LogDir: s.logDir, Binary: s.glusterfs, Linger: s.linger, Log: log}
+	if s.managed {
+		config.ShowDir = plugin.ManagedMounts
+		config.ControlGroups = filepath.Join(plugin.ManagedHost, "sys/fs/cgroup")
+	}
+	return config
 }
 
 // watcher is a *plugin.Engine, or noEngine.
@@ -320,14 +390,12 @@ func (noEngine) State() string {
 	return "not asked for containers (--docker-socket is empty): other nodes are told of mounts only"
 }
 
-// newEngine watches dockerd's containers. The name of the plugin socket is that
-// of the driver.
-func (s *serveOptions) newEngine(manager *volume.Manager, log *slog.Logger) (watcher, error) {
+// newEngine watches dockerd's containers.
+func (s *serveOptions) newEngine(manager *volume.Manager, form plugin.Form, log *slog.Logger) (watcher, error) {
 	if s.dockerSocket == "" {
 		return noEngine{}, nil
 	}
-	driver := strings.TrimSuffix(filepath.Base(s.pluginSocket), filepath.Ext(s.pluginSocket))
-	return plugin.NewEngine(s.dockerSocket, driver, manager.SetContainers, log)
+	return plugin.NewEngine(s.dockerSocket, form, manager.SetContainers, log)
 }
 
 // rotatePause is how often the sizes of the client logs are looked at.

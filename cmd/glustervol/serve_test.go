@@ -2,9 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/glustervol/glustervol/plugin"
 )
 
 // goodOptions are the flags of serve as they are without any on the command line.
@@ -60,6 +66,56 @@ func TestServeOptions(t *testing.T) {
 	}
 }
 
+// TestEnvironment: flags come from variables too, unless the command line has them; and
+// the driver's name goes where nothing else is said.
+func TestEnvironment(t *testing.T) {
+	for name, value := range map[string]string{
+		"GLUSTERVOL_LINGER": "3s", "GLUSTERVOL_LOG_FORMAT": "json", "GLUSTERVOL_TRASH_RETENTION": "",
+		"GLUSTERVOL_STATE_DIR": "/srv/state", "GLUSTERVOL_NAME": "second", "GLUSTERVOL_SOCKET": "/srv/admin.sock",
+	} {
+		t.Setenv(name, value)
+	}
+	for _, tt := range []struct {
+		args []string
+		want map[string]string
+	}{
+		{[]string{"--log-format=text"}, map[string]string{
+			"linger": "3s", "log-format": "text", "trash-retention": "24h0m0s", "boot-wait": "10m0s",
+			"plugin-socket": "/run/docker/plugins/second.sock", "socket": "/srv/admin.sock", "docker-socket": "/run/docker.sock",
+			"run-dir": "/run/second", "state-dir": "/srv/state", "log-dir": "/var/log/second",
+		}},
+		{[]string{"--managed", "--name=third", "--log-dir=/srv/log"}, map[string]string{
+			"plugin-socket": plugin.ManagedSocket, "docker-socket": "/host/run/docker.sock",
+			"run-dir": "/run/third", "state-dir": "/srv/state", "log-dir": "/srv/log",
+		}},
+		{[]string{"--managed", "--state-dir=/x", "--docker-socket="}, map[string]string{
+			"docker-socket": "", "log-dir": "/x/log",
+		}},
+	} {
+		root := newRootCommand(io.Discard, io.Discard)
+		serve, _, err := root.Find([]string{"serve"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := serveOptions{}
+		serve.RunE = func(cmd *cobra.Command, _ []string) error {
+			err := fromEnvironment(cmd.Flags())
+			s.name, _ = cmd.Flags().GetString("name")
+			s.managed, _ = cmd.Flags().GetBool("managed")
+			return errors.Join(err, s.applyName(cmd.Flags()))
+		}
+		root.SetArgs(append([]string{"serve"}, tt.args...))
+		if err := root.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range tt.want {
+			if got := serve.Flag(name).Value.String(); got != want {
+				t.Errorf("%q: --%s is %q, want %q", tt.args, name, got, want)
+			}
+		}
+	}
+}
+
 // TestServeUsage is the command line of a driver that does not start for it.
 func TestServeUsage(t *testing.T) {
 	tests := []struct {
@@ -68,6 +124,8 @@ func TestServeUsage(t *testing.T) {
 		variable string
 		want     string
 	}{
+		{doc: "a name that is a path", args: []string{"serve", "--name=../x", "gfs1:/gv0"}, want: "--name is of letters"},
+		{doc: "a wrong client option", args: []string{"serve", "--client-options=frob", "gfs1:/gv0"}, want: "--client-options"},
 		{doc: "no store", args: []string{"serve"}, want: "no store is given"},
 		{doc: "a bad store", args: []string{"serve", "gv0"}, want: `store address "gv0"`},
 		{doc: "a bad store in the environment", args: []string{"serve"}, variable: " gfs1:/gv0  gv1 ", want: `store address "gv1"`},
