@@ -33,15 +33,19 @@ type Admin struct {
 	manager AdminManager
 	// listContainers is NewAdmin's.
 	listContainers func(context.Context) error
+	release        func(ctx context.Context, name string) error
 	info           func() Info
 	log            *slog.Logger
 	server         *http.Server
 }
 
 // NewAdmin returns a handler of the admin API.
-// listContainers brings what the manager knows of this node's containers up to date.
-func NewAdmin(manager AdminManager, info func() Info, listContainers func(context.Context) error, log *slog.Logger) *Admin {
-	a := &Admin{manager: manager, info: info, listContainers: listContainers, log: log}
+// listContainers brings what the manager knows of this node's containers up to date,
+// and release has dockerd forget a volume.
+func NewAdmin(manager AdminManager, info func() Info, listContainers func(context.Context) error,
+	release func(ctx context.Context, name string) error, log *slog.Logger,
+) *Admin {
+	a := &Admin{manager: manager, info: info, listContainers: listContainers, release: release, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/info", a.answer(a.getInfo))
 	mux.HandleFunc("GET /v1/volumes", a.answer(a.list))
@@ -50,6 +54,7 @@ func NewAdmin(manager AdminManager, info func() Info, listContainers func(contex
 	mux.HandleFunc("DELETE /v1/volumes/{name}", a.answer(a.remove))
 	mux.HandleFunc("POST /v1/volumes/{name}/mount", a.answer(a.mount))
 	mux.HandleFunc("POST /v1/volumes/{name}/unmount", a.answer(a.unmount))
+	mux.HandleFunc("POST /v1/release", a.answer(a.releaseVolumes))
 	mux.HandleFunc("GET /v1/trash", a.answer(a.trash))
 	mux.HandleFunc("POST /v1/trash/restore", a.answer(a.restore))
 	mux.HandleFunc("POST /v1/trash/empty", a.emptyTrash)

@@ -33,7 +33,13 @@ func serveAdmin(t *testing.T, m AdminManager) *AdminClient {
 			Clients: []mount.Status{{Key: "gv0-1", PID: 7, Users: []string{"web"}}},
 		}
 	}
-	a := NewAdmin(m, info, func(context.Context) error { return nil }, new(logs).logger())
+	release := func(_ context.Context, name string) error {
+		if name == "stuck" {
+			return errors.New("release volume stuck: no dockerd")
+		}
+		return nil
+	}
+	a := NewAdmin(m, info, func(context.Context) error { return nil }, release, new(logs).logger())
 	served := make(chan error, 1)
 	go func() { served <- a.Serve(l) }()
 	c := NewAdminClient(path)

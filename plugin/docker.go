@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/docker/go-plugins-helpers/sdk"
@@ -35,9 +36,11 @@ var errDeadline = errors.New("Docker waits no longer")
 type Docker struct {
 	manager Manager
 	form    Form
-	log     *slog.Logger
-	mux     *http.ServeMux
-	server  *http.Server
+	// released are volumes that dockerd is to forget.
+	released sync.Map
+	log      *slog.Logger
+	mux      *http.ServeMux
+	server   *http.Server
 }
 
 // NewDocker returns a handler of the volume plugin protocol, version 1
@@ -149,6 +152,9 @@ func (d *Docker) create(ctx context.Context, r api.CreateRequest) (struct{}, err
 }
 
 func (d *Docker) get(ctx context.Context, r api.GetRequest) (api.GetResponse, error) {
+	if d.isReleased(r.Name) {
+		return api.GetResponse{}, fmt.Errorf("volume %s is released: %w", r.Name, volume.ErrNotFound)
+	}
 	v, err := d.manager.Get(ctx, r.Name)
 	if err != nil {
 		return api.GetResponse{}, uncertain(err)

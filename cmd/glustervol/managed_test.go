@@ -401,6 +401,13 @@ func TestMove(t *testing.T) {
 	execScript(t, "old", "echo hi > /data/f")
 	docker(t, "stop", "--time=0", "old")
 	refused("old", "old (exited)")
+	startContainer(t, "moves", "-v=moves:/data")
+	execScript(t, "moves", "echo 1 >> /data/f")
+	cliFails(t, []string{"release", "moves"}, "release volume moves", "container moves (running)")
+	docker(t, "rm", "--force", "moves")
+	if got := cli(t, "release"); got != "moves" {
+		t.Errorf("released %q", got)
+	}
 
 	process.stop()
 	asPlugin := &driver{t: t, args: []string{"--linger=100ms", "--boot-wait=0s", gv.Address()}}
@@ -415,6 +422,8 @@ func TestMove(t *testing.T) {
 	cli(t, there("create", "fresh")...)
 	runScript(t, "echo hi > /data/f", "-v=fresh:/data")
 	docker(t, "volume", "rm", "fresh")
+	runScript(t, "echo 2 >> /data/f", "-v=moves:/data")
+	cli(t, "release", "moves")
 
 	docker(t, "plugin", "rm", "--force", pluginName)
 	managed = false
@@ -426,7 +435,7 @@ func TestMove(t *testing.T) {
 	refused("web", "heart (running)")
 	refused("old", "old (exited)")
 	docker(t, "start", "old")
-	if got := execScript(t, "old", "cat /data/f"); got != "hi" {
+	if got := execScript(t, "old", "cat /data/f") + " " + runScript(t, "echo 3 >> /data/f; cat /data/f", "-v=moves:/data"); got != "hi 1\n2\n3" {
 		t.Errorf("found %q", got)
 	}
 }

@@ -197,7 +197,9 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	docker := plugin.NewDocker(manager, form, log)
 	admin := plugin.NewAdmin(manager, func() plugin.Info {
 		return plugin.Info{Version: version, Node: node, PID: os.Getpid(), Socket: form.Socket, Docker: parts.engine.State(), Stores: manager.Stores(), Clients: clients.List()}
-	}, parts.engine.List, log)
+	}, parts.engine.List, func(ctx context.Context, name string) error {
+		return docker.Release(ctx, name, parts.engine.Inspect)
+	}, log)
 	failed := make(chan error, 2)
 	go func() { failed <- docker.Serve(dockerListener) }()
 	go func() { failed <- admin.Serve(adminListener) }()
@@ -377,6 +379,7 @@ type watcher interface {
 	Watch(ctx context.Context)
 	List(ctx context.Context) error
 	State() string
+	Inspect(ctx context.Context, volume string) (found bool, err error)
 }
 
 // noEngine stands for a dockerd that is not asked.
@@ -385,6 +388,10 @@ type noEngine struct{}
 func (noEngine) Watch(context.Context) {}
 
 func (noEngine) List(context.Context) error { return nil }
+
+func (noEngine) Inspect(context.Context, string) (bool, error) {
+	return false, errors.New("dockerd is not asked for anything (--docker-socket is empty)")
+}
 
 func (noEngine) State() string {
 	return "not asked for containers (--docker-socket is empty): other nodes are told of mounts only"
