@@ -20,6 +20,9 @@ type Source struct {
 	Subdir string `json:"subdir,omitempty"`
 	// Options are the client's options.
 	Options Options `json:"options,omitempty"`
+	// Fresh has the client itself remember no attributes, as the kernel's options have
+	// the kernel: else it knows for a second what another node has moved away.
+	Fresh bool `json:"fresh,omitempty"`
 }
 
 // keyVolume is how much of a Gluster volume's name stands in a key. Gluster
@@ -29,9 +32,11 @@ const keyVolume = 64
 // Key names the client of s on this node: the Gluster volume, for the eye, and
 // a hash of all of s. It is a valid file name.
 func (s Source) Key() string {
-	sum := sha256.Sum256([]byte(strings.Join([]string{
-		strings.Join(s.Servers, ","), s.Volume, s.Subdir, string(s.Options),
-	}, "\x00")))
+	parts := []string{strings.Join(s.Servers, ","), s.Volume, s.Subdir, string(s.Options)}
+	if s.Fresh {
+		parts = append(parts, "fresh")
+	}
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return s.Volume[:min(len(s.Volume), keyVolume)] + "-" + hex.EncodeToString(sum[:4])
 }
 
@@ -59,6 +64,9 @@ func (s Source) args(mountPoint, logFile string) []string {
 	}
 	if !s.Options.has("log-level") {
 		args = append(args, "--log-level=WARNING")
+	}
+	if s.Fresh { // the only one of its kind: Gluster 10.3 heeds the last
+		args = append(args, "--xlator-option=*-md-cache.md-cache-timeout=0")
 	}
 	args = append(args, s.Options.args()...)
 	return append(args, mountPoint)

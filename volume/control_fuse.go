@@ -39,6 +39,7 @@ func openFUSE(ctx context.Context, address gluster.Address, clients *mount.Clien
 		return nil, err
 	}
 	source := source(address, options)
+	source.Fresh = true
 	client, err := clients.Use(ctx, source, controlUser)
 	if err != nil {
 		return nil, err

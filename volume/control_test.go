@@ -3,6 +3,8 @@ package volume
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"github.com/glustervol/glustervol/gluster"
 	"github.com/glustervol/glustervol/gluster/client"
 	"github.com/glustervol/glustervol/hack/testnode"
+	"github.com/glustervol/glustervol/mount"
 )
 
 func TestMain(m *testing.M) { testnode.Main(m) }
@@ -179,4 +182,33 @@ func parseAddress(t *testing.T, text string) gluster.Address {
 	address, err := gluster.ParseAddress(text)
 	must(t, err)
 	return address
+}
+
+// TestFUSEControlIsFresh: what another node has done shows at once, also in what the
+// Gluster client itself would remember for a second.
+func TestFUSEControlIsFresh(t *testing.T) {
+	testnode.Require(t)
+	gv := testnode.NewGlusterVolume(t, 1, "")
+	open := func() ControlPlane {
+		dir := t.TempDir()
+		clients := mount.NewClients(mount.Config{RunDir: filepath.Join(dir, "run"), LogDir: dir, Binary: "glusterfs", Log: slog.New(slog.DiscardHandler)})
+		plane, err := openFUSE(t.Context(), parseAddress(t, gv.Address()), clients)
+		must(t, err)
+		t.Cleanup(func() {
+			must(t, plane.Close())
+			testnode.Eventually(t, "the client ends", func() bool { return clients.Close(context.Background()) == nil && len(clients.List()) == 0 })
+		})
+		return plane
+	}
+	here, there := open(), open()
+	for i := range 50 {
+		must(t, there.Mkdir(t.Context(), "d", 0o755))
+		if _, err := here.Lstat(t.Context(), "d"); err != nil {
+			t.Fatalf("round %d: what was made: %v", i, err)
+		}
+		must(t, there.Rename(t.Context(), "d", fmt.Sprint("away", i)))
+		if _, err := here.Lstat(t.Context(), "d"); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("round %d: what was moved away: %v", i, err)
+		}
+	}
 }
