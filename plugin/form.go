@@ -112,6 +112,26 @@ func managedID() (string, error) {
 	return filepath.Base(filepath.Dir(table[0].Root)), nil
 }
 
+// Shown tells whether dockerd sees what is mounted in ManagedMounts: whether the host
+// still has the mount that this one is a peer of. A dockerd that starts after its own
+// crash may take that away when it cleans up behind the former plugin, and makes another
+// only when it starts the plugin again.
+func Shown() (bool, error) {
+	own, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(ManagedMounts))
+	if err != nil || len(own) == 0 {
+		return false, err
+	}
+	f, err := os.Open("/proc/1/mountinfo")
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	peers, err := mountinfo.GetMountsFromReader(f, func(m *mountinfo.Info) (skip, stop bool) {
+		return m.Root != own[0].Root || m.Optional != own[0].Optional, false
+	})
+	return len(peers) > 0, err
+}
+
 // EnterHost has directories of the host at the same path here. What is mounted in them
 // later, on one side, is on the other as well.
 func EnterHost(dirs ...string) error {

@@ -134,9 +134,9 @@ func testMuteServer(t *testing.T) {
 	}
 }
 
-// startAgain starts a container behind dockerd's death. dockerd may then just be
-// unmounting what a managed plugin had shown it before (HandleExitEvent), and the start
-// fails, but never on another directory.
+// startAgain starts a container behind dockerd's death. dockerd may then have unmounted
+// what a managed plugin shows it, and the start fails, but never on another directory;
+// within a second the plugin has itself started again, and is seen.
 func startAgain(t *testing.T, container string) {
 	t.Helper()
 	if !managed {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -155,7 +156,7 @@ func (s *serveOptions) logger(o *options) *slog.Logger {
 }
 
 // errSocket is in the chain of the error of a driver that has served, and cannot go on.
-var errSocket = errors.New("socket failed")
+var errSocket = errors.New("the driver cannot go on")
 
 // awaitEnd tells why a managed plugin does not serve, and waits until dockerd ends it. One
 // that ends by itself is started over and over, and dockerd (20.10), when it gives up,
@@ -193,26 +194,24 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, dockerListener.Close(), adminListener.Close())
 	}
-	manager, node := parts.manager, parts.node
+	manager := parts.manager
 	docker := plugin.NewDocker(manager, form, log)
 	admin := plugin.NewAdmin(manager, func() plugin.Info {
-		return plugin.Info{Version: version, Node: node, PID: os.Getpid(), Socket: form.Socket, Docker: parts.engine.State(), Stores: manager.Stores(), Clients: clients.List()}
+		return plugin.Info{Version: version, Node: parts.node, PID: os.Getpid(), Socket: form.Socket, Docker: parts.engine.State(), Stores: manager.Stores(), Clients: clients.List()}
 	}, parts.engine.List, func(ctx context.Context, name string) error {
 		return docker.Release(ctx, name, parts.engine.Inspect)
 	}, log)
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	go func() { failed <- docker.Serve(dockerListener) }()
 	go func() { failed <- admin.Serve(adminListener) }()
 	background, stop := context.WithCancel(ctx)
 	defer stop()
-	stopped := make(chan struct{})
-	go func() {
-		manager.Run(background)
-		close(stopped)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { manager.Run(background) })
 	go rotateLogs(background, clients, parts.control)
 	go parts.engine.Watch(background)
-	log.Info("driver serves", "version", version, "node", node.ID, "control", parts.control.Kind, "socket", form.Socket, "stores", storeNames(s.stores))
+	go func() { failed <- s.awaitHidden(background) }()
+	log.Info("driver serves", "version", version, "node", parts.node.ID, "control", parts.control.Kind, "socket", form.Socket, "stores", storeNames(s.stores))
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		log.Warn("systemd cannot be told that the driver is ready", "err", err)
 	}
@@ -224,7 +223,7 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	}
 	stop()
 	err = errors.Join(err, dockerListener.Close(), admin.Close(), ignoreClosed(adminListener.Close()))
-	<-stopped
+	running.Wait()
 	return errors.Join(err, shutDown(docker, manager, clients, log))
 }
 
@@ -353,6 +352,24 @@ func (s *serveOptions) newParts(clients *mount.Clients, form plugin.Form, log *s
 		p.engine, err = s.newEngine(p.manager, form, log)
 	}
 	return p, err
+}
+
+// awaitHidden returns when dockerd does not see any more what a managed plugin mounts.
+// Then it ends, and dockerd, which starts it again, sees it anew; containers notice nothing.
+func (s *serveOptions) awaitHidden(ctx context.Context) error {
+	if !s.managed {
+		<-ctx.Done()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+		if shown, err := plugin.Shown(); err == nil && !shown {
+			return errors.New("dockerd does not see any more what is mounted here; it has to start the plugin again")
+		}
+	}
 }
 
 // form is how dockerd has the driver.
