@@ -6,6 +6,7 @@
 #   runtime  what a node runs: Gluster, Docker, and the tools of the demo
 #   cluster  what hack/cluster takes besides
 #   plugin   what builds the managed plugin besides
+#   machines what hack/machines takes, and a dockerd for it
 #   test     all that the tests need, which includes build and runtime
 #
 # Debian starts the services it installs. That is left to it where systemd runs
@@ -16,7 +17,7 @@ set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 readonly policy=/usr/sbin/policy-rc.d
-readonly usage="usage: hack/install-deps.sh build|runtime|cluster|plugin|test..."
+readonly usage="usage: hack/install-deps.sh build|runtime|cluster|plugin|machines|test..."
 
 # Each line: how to tell that it is there (a command, a static one, or a file),
 # and the package.
@@ -42,6 +43,12 @@ readonly plugin_needs="
 dockerd docker.io
 docker docker.io
 debootstrap debootstrap
+"
+readonly machines_needs="
+dockerd docker.io
+docker docker.io
+debootstrap debootstrap
+iptables iptables
 "
 readonly test_needs="
 docker-compose docker-compose
@@ -73,6 +80,7 @@ needs_of() {
         runtime) echo "$runtime_needs$(apparmor_need)" ;;
         cluster) echo "$cluster_needs" ;;
         plugin) echo "$plugin_needs$(apparmor_need)" ;;
+        machines) echo "$machines_needs$(apparmor_need)" ;;
         test) echo "$build_needs$runtime_needs$(apparmor_need)$cluster_needs$plugin_needs$test_needs" ;;
         *) fail "no group '$1'; $usage" ;;
     esac

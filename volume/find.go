@@ -109,7 +109,11 @@ func (m *Manager) ask(ctx context.Context, stores []*store, question func(contex
 	var wg sync.WaitGroup
 	for i, s := range stores {
 		wg.Go(func() {
-			if defs[i], errs[i] = question(ctx, s); errs[i] == nil {
+			errs[i] = whileBricksReturn(ctx, func() (err error) {
+				defs[i], err = question(ctx, s)
+				return err
+			})
+			if errs[i] == nil {
 				time.AfterFunc(othersTime, cancel)
 			}
 		})
@@ -134,6 +138,31 @@ func (m *Manager) ask(ctx context.Context, stores []*store, question func(contex
 		return nil, Definition{}, trouble
 	}
 	return nil, Definition{}, ErrNotFound
+}
+
+const (
+	// bricksReturnTime is how long a look-up asks again that Gluster has no quorum for.
+	bricksReturnTime = 2 * time.Second
+	// askAgainPause lies between two of these.
+	askAgainPause = 100 * time.Millisecond
+)
+
+// whileBricksReturn calls fn again while Gluster says that too few bricks can be
+// reached. A brick that comes back does not know yet what has changed, and for a second
+// or two Gluster says that now of one file, now of another. dockerd cannot ask again
+// itself: its retry has no body.
+func whileBricksReturn(ctx context.Context, fn func() error) error {
+	for begin := time.Now(); ; {
+		err := fn()
+		if !errors.Is(err, unix.ENOTCONN) || time.Since(begin) > bricksReturnTime {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(askAgainPause):
+		}
+	}
 }
 
 // lookUpForUse asks the store for a volume that is about to be used. A removal

@@ -891,6 +891,31 @@ func TestGetUnknown(t *testing.T) {
 	}
 }
 
+// TestLookUpWhileBricksReturn: Gluster has no quorum for a name, for a moment.
+func TestLookUpWhileBricksReturn(t *testing.T) {
+	for call, look := range map[string]func(*Manager) error{
+		"get":   func(m *Manager) error { _, err := m.Get(context.Background(), "new"); return err },
+		"mount": func(m *Manager) error { _, err := m.Mount(context.Background(), "new", "a"); return err },
+	} {
+		t.Run(call, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, _, one, two := twoStores(t)
+				mustCreate(t, two.catalog(t, Node{ID: "node-b"}), definition("new", nil), false)
+				end := time.Now().Add(time.Second)
+				for _, d := range []*disk{one, two} {
+					d.set(func(_ context.Context, op, name string) error {
+						if time.Now().Before(end) {
+							return &fs.PathError{Op: op, Path: name, Err: unix.ENOTCONN}
+						}
+						return nil
+					})
+				}
+				must(t, look(m))
+			})
+		})
+	}
+}
+
 // TestOneNameInTwoStores can happen when the stores are served together late.
 func TestOneNameInTwoStores(t *testing.T) {
 	m, _, one, two := twoStores(t)
