@@ -11,6 +11,7 @@ DURATION ?= 1h
 SEED ?= 0
 PLUGIN ?= glustervol
 ARCHS ?= amd64 arm64
+DIST ?= dist
 BINARY ?= bin/glustervol
 TEST_TIMEOUT ?= 30m
 GOLANGCI_LINT_VERSION := v2.15.0
@@ -93,10 +94,10 @@ uninstall: ## Remove what 'make install' put there, but not its configuration
 	rm -rf '$(DESTDIR)$(SHAREDIR)/doc/glustervol'
 
 .PHONY: deb rpm
-deb: ## Build the packages for Debian and Ubuntu, in dist (ARCHS)
-rpm: ## Build the packages for Fedora and its relatives, in dist (ARCHS)
+deb: ## Build the packages for Debian and Ubuntu, in DIST (ARCHS)
+rpm: ## Build the packages for Fedora and its relatives, in DIST (ARCHS)
 deb rpm: docs $(ARCHS:%=bin/glustervol-linux-%) $(NFPM)
-	hack/package/build $@ '$(VERSION)' '$(NFPM)' $(ARCHS)
+	hack/package/build $@ '$(VERSION)' '$(NFPM)' '$(DIST)' $(ARCHS)
 
 .PHONY: lint
 lint: go $(GOLANGCI_LINT) ## Look for mistakes in code and scripts, and for layers that reach across
@@ -128,10 +129,16 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	hack/install-deps.sh test
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint build bin/plugin/rootfs
 	$(GO) test -race -short -count=1 ./...
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) $(filter-out %/hack/packagetest,$(shell $(GO) list ./...))
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
 	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
 	$(MAKE) --no-print-directory bench ROUNDS=10
+
+.PHONY: test-provision
+test-provision: go $(NFPM) ## Test the packages on machines with systemd (as root)
+	@test "$$(id -u)" = 0 || { echo "make test-provision: starts Docker and machines in it: run 'sudo make test-provision'" >&2; exit 1; }
+	hack/install-deps.sh build provision
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./hack/packagetest
 
 bin/plugin/rootfs: hack/plugin/Dockerfile hack/plugin/rootfs hack/plugin/collect
 	hack/install-deps.sh plugin
