@@ -129,10 +129,18 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	hack/install-deps.sh test
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint build bin/plugin/rootfs
 	$(GO) test -race -short -count=1 ./...
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) $(filter-out %/hack/packagetest,$(shell $(GO) list ./...))
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-legacy test-managed
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
 	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
 	$(MAKE) --no-print-directory bench ROUNDS=10
+
+# These wait more than they work: side by side they take little longer than one alone.
+.PHONY: test-legacy test-managed
+test-legacy: go
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -skip '^TestManaged$$' $(filter-out %/hack/packagetest,$(shell $(GO) list ./...))
+
+test-managed: go bin/plugin/rootfs
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -run '^TestManaged$$' ./cmd/glustervol
 
 .PHONY: test-provision
 test-provision: go $(NFPM) ## Test the packages on machines with systemd (as root)

@@ -134,11 +134,22 @@ func testReadFile(t *testing.T, s suite) {
 	s.create(t, "f", []byte("x"))
 	plant(t, os.Symlink("f", filepath.Join(s.dir, "link")))
 	plant(t, unix.Mkfifo(filepath.Join(s.dir, "fifo"), 0o600))
-	plant(t, os.WriteFile(filepath.Join(s.dir, "huge"), make([]byte, gluster.MaxFileSize+1), 0o600))
+	plant(t, writeSynced(filepath.Join(s.dir, "huge"), make([]byte, gluster.MaxFileSize+1)))
 	for _, name := range []string{"d", "link", "fifo", "huge"} {
 		_, err := s.ReadFile(s.ctx, name)
 		wantIs(t, "read of "+name, err, fs.ErrInvalid)
 	}
+}
+
+// writeSynced writes a file through the mount. On a dispersed volume other clients see its
+// size of before for a moment, until it is synced.
+func writeSynced(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func testReadDir(t *testing.T, s suite) {
