@@ -101,6 +101,7 @@ func TestRPMContents(t *testing.T) {
 			}
 			checkFiles(t, files, "/usr/share/zsh/site-functions")
 			equal(t, "configuration", query("--configfiles"), strings.Join(configuration, "\n"))
+			expect(t, query("--queryformat", "[%{FILEFLAGS:fflags} %{FILENAMES}\n]"), "cn /etc/default/glustervol\n") // not replaced
 			equal(t, "version and machine", query("--queryformat", "%{VERSION} %{ARCH}"), version+" "+machine[arch])
 			expect(t, query("--requires"), "glusterfs-fuse")
 			expect(t, query("--recommends"), "libgfapi.so.0()(64bit)")
