@@ -1,5 +1,7 @@
 PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
+SHAREDIR ?= $(PREFIX)/share
+ZSHDIR ?= $(SHAREDIR)/zsh/site-functions
 UNITDIR ?= /usr/lib/systemd/system
 # systemd applies it to all mounts in /run/glustervol/clients.
 MOUNTS_CONF := run-glustervol-clients-.mount.d/glustervol.conf
@@ -8,8 +10,13 @@ ROUNDS ?= 60
 DURATION ?= 1h
 SEED ?= 0
 PLUGIN ?= glustervol
+ARCHS ?= amd64 arm64
+DIST ?= dist
+BINARY ?= bin/glustervol
 TEST_TIMEOUT ?= 30m
 GOLANGCI_LINT_VERSION := v2.15.0
+# The last one whose modules all come from Go's public proxy.
+NFPM_VERSION := v2.45.2
 
 # sudo resets PATH: look for Go where it is usually put, and for the daemons that
 # the tests start. Whatever a test runs then finds the same ones.
@@ -23,6 +30,7 @@ VERSION ?= $(or $(shell git -c safe.directory='$(CURDIR)' describe --tags --alwa
 
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 GOLANGCI_LINT := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+NFPM := bin/tools/nfpm-$(NFPM_VERSION)
 # Scripts tell by their first line, so that those without an extension are found.
 SCRIPTS = $(shell find .ci hack -type f -exec awk 'FNR == 1 && /^\043!.*sh( |$$)/ { print FILENAME } { nextfile }' {} +)
 
@@ -35,8 +43,16 @@ go:
 	@test -n '$(GO)' || { echo "make: Go is not found: put it on PATH, or run 'make GO=/path/to/go'" >&2; exit 1; }
 
 .PHONY: build
-build: go ## Build bin/glustervol for this machine
+build: docs ## Build bin/glustervol for this machine, and its manual
 	$(BUILD) -o bin/glustervol ./cmd/glustervol
+
+# The tag gives the program a command for it, with a formatter that users need not have.
+.PHONY: docs
+docs: go
+	rm -rf bin/docs
+	$(GO) run -tags docs -ldflags '-X main.version=$(VERSION)' ./cmd/glustervol docs bin/docs
+	gzip -9n bin/docs/man8/*.8
+	hack/package/copyright ./cmd/glustervol >bin/docs/copyright
 
 .PHONY: build-all
 build-all: bin/glustervol-linux-amd64 bin/glustervol-linux-arm64 ## Build for Linux on amd64 and arm64
@@ -47,12 +63,18 @@ bin/glustervol-linux-amd64 bin/glustervol-linux-arm64: bin/glustervol-linux-%: g
 
 .PHONY: install
 install: ## Install what 'make build' built, and the systemd units (DESTDIR, PREFIX)
-	@test -x bin/glustervol || { echo "make install: no bin/glustervol: run 'make build' first" >&2; exit 1; }
-	install -D -m 755 bin/glustervol '$(DESTDIR)$(SBINDIR)/glustervol'
+	@test -x '$(BINARY)' && test -d bin/docs || { echo "make install: no $(BINARY) or no bin/docs: run 'make build' first" >&2; exit 1; }
+	install -D -m 755 '$(BINARY)' '$(DESTDIR)$(SBINDIR)/glustervol'
 	install -D -m 644 hack/systemd/glustervol.socket '$(DESTDIR)$(UNITDIR)/glustervol.socket'
 	install -D -m 644 hack/systemd/glustervol-mounts.conf '$(DESTDIR)$(UNITDIR)/$(MOUNTS_CONF)'
 	sed 's|/usr/local/sbin/|$(SBINDIR)/|' hack/systemd/glustervol.service >'$(DESTDIR)$(UNITDIR)/glustervol.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/glustervol.service'
+	install -D -m 644 -t '$(DESTDIR)$(SHAREDIR)/man/man8' bin/docs/man8/*
+	install -D -m 644 -t '$(DESTDIR)$(SHAREDIR)/bash-completion/completions' bin/docs/bash/*
+	install -D -m 644 -t '$(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d' bin/docs/fish/*
+	install -D -m 644 -t '$(DESTDIR)$(ZSHDIR)' bin/docs/zsh/*
+	install -D -m 644 -t '$(DESTDIR)$(SHAREDIR)/doc/glustervol' README.md CHANGELOG.md bin/docs/copyright
+	install -D -m 644 hack/package/logrotate '$(DESTDIR)/etc/logrotate.d/glustervol'
 	test -e '$(DESTDIR)/etc/default/glustervol' || \
 		install -D -m 644 hack/systemd/glustervol.default '$(DESTDIR)/etc/default/glustervol'
 	@test -n '$(DESTDIR)' || echo "Now say in /etc/default/glustervol where the store is, and run:" \
@@ -66,6 +88,16 @@ uninstall: ## Remove what 'make install' put there, but not its configuration
 	rm -f '$(DESTDIR)$(SBINDIR)/glustervol' '$(DESTDIR)$(UNITDIR)/glustervol.socket' \
 		'$(DESTDIR)$(UNITDIR)/glustervol.service' '$(DESTDIR)$(UNITDIR)/$(MOUNTS_CONF)'
 	! test -d '$(DESTDIR)$(UNITDIR)/$(dir $(MOUNTS_CONF))' || rmdir --ignore-fail-on-non-empty '$(DESTDIR)$(UNITDIR)/$(dir $(MOUNTS_CONF))'
+	rm -f '$(DESTDIR)$(SHAREDIR)/man/man8/glustervol'*.8.gz '$(DESTDIR)$(SHAREDIR)/bash-completion/completions/glustervol' \
+		'$(DESTDIR)$(SHAREDIR)/fish/vendor_completions.d/glustervol.fish' '$(DESTDIR)$(ZSHDIR)/_glustervol' \
+		'$(DESTDIR)/etc/logrotate.d/glustervol'
+	rm -rf '$(DESTDIR)$(SHAREDIR)/doc/glustervol'
+
+.PHONY: deb rpm
+deb: ## Build the packages for Debian and Ubuntu, in DIST (ARCHS)
+rpm: ## Build the packages for Fedora and its relatives, in DIST (ARCHS)
+deb rpm: docs $(ARCHS:%=bin/glustervol-linux-%) $(NFPM)
+	hack/package/build $@ '$(VERSION)' '$(NFPM)' '$(DIST)' $(ARCHS)
 
 .PHONY: lint
 lint: go $(GOLANGCI_LINT) ## Look for mistakes in code and scripts, and for layers that reach across
@@ -82,6 +114,10 @@ fmt: go $(GOLANGCI_LINT) ## Format the code
 $(GOLANGCI_LINT): | go
 	GOBIN='$(CURDIR)/bin/tools' $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv bin/tools/golangci-lint $@
+
+$(NFPM): | go
+	GOBIN='$(CURDIR)/bin/tools' $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv bin/tools/nfpm $@
 
 .PHONY: test-unit
 test-unit: go ## Run the tests that need neither root nor Gluster nor Docker
@@ -101,10 +137,16 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 # These wait more than they work: side by side they take little longer than one alone.
 .PHONY: test-legacy test-managed
 test-legacy: go
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -skip '^TestManaged$$' ./...
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -skip '^TestManaged$$' $(filter-out %/hack/packagetest,$(shell $(GO) list ./...))
 
 test-managed: go bin/plugin/rootfs
 	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -run '^TestManaged$$' ./cmd/glustervol
+
+.PHONY: test-provision
+test-provision: go $(NFPM) ## Test the packages on machines with systemd (as root)
+	@test "$$(id -u)" = 0 || { echo "make test-provision: starts Docker and machines in it: run 'sudo make test-provision'" >&2; exit 1; }
+	hack/install-deps.sh build provision
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./hack/packagetest
 
 bin/plugin/rootfs: hack/plugin/Dockerfile hack/plugin/rootfs hack/plugin/collect
 	hack/install-deps.sh plugin

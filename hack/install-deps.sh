@@ -7,6 +7,7 @@
 #   cluster  what hack/cluster takes besides
 #   plugin   what builds the managed plugin besides
 #   machines what hack/machines takes, and a dockerd for it
+#   provision  what the tests of packages and provisioning take, machines included
 #   test     all that the tests need, which includes build and runtime
 #
 # Debian starts the services it installs. That is left to it where systemd runs
@@ -17,7 +18,7 @@ set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 readonly policy=/usr/sbin/policy-rc.d
-readonly usage="usage: hack/install-deps.sh build|runtime|cluster|plugin|machines|test..."
+readonly usage="usage: hack/install-deps.sh build|runtime|cluster|plugin|machines|provision|test..."
 
 # Each line: how to tell that it is there (a command, a static one, or a file),
 # and the package.
@@ -50,6 +51,9 @@ docker docker.io
 debootstrap debootstrap
 iptables iptables
 "
+readonly provision_needs="
+rpm rpm
+"
 readonly test_needs="
 docker-compose docker-compose
 /usr/share/doc/libfaketime libfaketime
@@ -81,6 +85,7 @@ needs_of() {
         cluster) echo "$cluster_needs" ;;
         plugin) echo "$plugin_needs$(apparmor_need)" ;;
         machines) echo "$machines_needs$(apparmor_need)" ;;
+        provision) echo "$machines_needs$(apparmor_need)$provision_needs" ;;
         test) echo "$build_needs$runtime_needs$(apparmor_need)$cluster_needs$plugin_needs$test_needs" ;;
         *) fail "no group '$1'; $usage" ;;
     esac

@@ -52,6 +52,8 @@ func (e *Engine) Inspect(ctx context.Context, name string) (found bool, err erro
 // containers do not use.
 type releaseRequest struct {
 	Names []string `json:"names"`
+	// All asks for all volumes, or none when one is in use.
+	All bool `json:"all,omitempty"`
 }
 
 // releaseAnswer tells which were released, and why others were not.
@@ -75,6 +77,11 @@ func (a *Admin) releaseVolumes(r *http.Request) (any, error) {
 		}
 	}
 	answer := releaseAnswer{Released: []string{}}
+	if request.All {
+		if err := a.checkUnused(names); err != nil {
+			return nil, err
+		}
+	}
 	var errs []error
 	for _, name := range names {
 		err := a.releaseVolume(r.Context(), name)
@@ -96,21 +103,41 @@ func (a *Admin) releaseVolume(ctx context.Context, name string) error {
 	if _, err := a.manager.Get(ctx, name); err != nil {
 		return err
 	}
-	var users []string
-	for _, c := range a.manager.Containers(name) {
-		users = append(users, c.String())
-	}
-	if len(users) > 0 {
-		return fmt.Errorf("release volume %s: %w", name, &volume.InUseError{Volume: name, Users: users})
+	if err := a.checkUnused([]string{name}); err != nil {
+		return err
 	}
 	return a.release(ctx, name)
+}
+
+// checkUnused fails when containers of this node use volumes, and names all of them.
+func (a *Admin) checkUnused(names []string) error {
+	var errs []error
+	for _, name := range names {
+		var users []string
+		for _, c := range a.manager.Containers(name) {
+			users = append(users, c.String())
+		}
+		if len(users) > 0 {
+			errs = append(errs, fmt.Errorf("release volume %s: %w", name, &volume.InUseError{Volume: name, Users: users}))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Release has dockerd forget volumes, all that no container of this node uses if none
 // are named. The error may tell of some that were not released.
 func (c *AdminClient) Release(ctx context.Context, names []string) (released []string, err error) {
+	return c.askRelease(ctx, releaseRequest{Names: names})
+}
+
+// ReleaseAll has dockerd forget all volumes, or none when a container of this node uses one.
+func (c *AdminClient) ReleaseAll(ctx context.Context) (released []string, err error) {
+	return c.askRelease(ctx, releaseRequest{All: true})
+}
+
+func (c *AdminClient) askRelease(ctx context.Context, request releaseRequest) (released []string, err error) {
 	var answer releaseAnswer
-	err = c.call(ctx, http.MethodPost, "/v1/release", releaseRequest{Names: names}, &answer)
+	err = c.call(ctx, http.MethodPost, "/v1/release", request, &answer)
 	if answer.Error != "" {
 		err = errors.New(answer.Error)
 	}

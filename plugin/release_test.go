@@ -54,4 +54,13 @@ func TestAdminRelease(t *testing.T) {
 	}
 	_, err = c.Release(t.Context(), []string{"web"})
 	wantText(t, err, "volume web is in use on this node by container db (exited)")
+	released, err = c.ReleaseAll(t.Context())
+	wantText(t, err, "volume web is in use on this node by container db (exited)")
+	if len(released) > 0 {
+		t.Errorf("released %q", released)
+	}
+	m.containers = nil
+	if released, err = c.ReleaseAll(t.Context()); err != nil || !slices.Equal(released, []string{"web"}) {
+		t.Errorf("released %q, %v", released, err)
+	}
 }

@@ -33,6 +33,7 @@ func TestWrongCommandLines(t *testing.T) {
 		"unmount a b":                      "it is 'glustervol unmount NAME",
 		"info a":                           "glustervol info",
 		"version a":                        "glustervol version",
+		"release --all a":                  "--all takes no names",
 		"trash nonsense":                   "nonsense",
 		"trash ls a":                       "glustervol trash ls",
 		"trash restore":                    "it is 'glustervol trash restore ENTRY|NAME",

@@ -36,6 +36,7 @@ func main() {
 // run is main without a process around it.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRootCommand(stdout, stderr)
+	root.AddCommand(extraCommands()...)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var usage usageError
