@@ -93,10 +93,16 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	hack/install-deps.sh test
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint build bin/plugin/rootfs
 	$(GO) test -race -short -count=1 ./...
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./...
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) $(filter-out %/hack/provisiontest,$(shell $(GO) list ./...))
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
 	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
 	$(MAKE) --no-print-directory bench ROUNDS=10
+
+.PHONY: test-provision
+test-provision: build ## Test provisioning on machines with systemd (as root)
+	@test "$$(id -u)" = 0 || { echo "make test-provision: starts Docker and machines in it: run 'sudo make test-provision'" >&2; exit 1; }
+	hack/install-deps.sh machines runtime
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./hack/provisiontest
 
 bin/plugin/rootfs: hack/plugin/Dockerfile hack/plugin/rootfs hack/plugin/collect
 	hack/install-deps.sh plugin
