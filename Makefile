@@ -101,7 +101,7 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 .PHONY: test-provision
 test-provision: build ## Test provisioning on machines with systemd (as root)
 	@test "$$(id -u)" = 0 || { echo "make test-provision: starts Docker and machines in it: run 'sudo make test-provision'" >&2; exit 1; }
-	hack/install-deps.sh machines runtime
+	hack/install-deps.sh provision
 	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./hack/provisiontest
 
 bin/plugin/rootfs: hack/plugin/Dockerfile hack/plugin/rootfs hack/plugin/collect

@@ -11,6 +11,7 @@
 #   cluster  what hack/cluster takes besides
 #   plugin   what builds the managed plugin besides
 #   machines what hack/machines takes, and a dockerd for it
+#   provision  what the tests of provisioning take, machines included
 #   test     all that the tests need, which includes build and runtime
 #
 # Debian starts the services it installs. That is left to it where systemd runs
@@ -21,7 +22,7 @@ set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 readonly policy=/usr/sbin/policy-rc.d
-readonly usage="usage: hack/install-deps.sh [--missing] build|client|gluster|docker|runtime|cluster|plugin|machines|test..."
+readonly usage="usage: hack/install-deps.sh [--missing] build|client|gluster|docker|runtime|cluster|plugin|machines|provision|test..."
 
 # Each line: how to tell that it is there (a command, a static one, a library or a
 # file), and the package.
@@ -56,6 +57,12 @@ debootstrap debootstrap
 readonly machines_needs="
 debootstrap debootstrap
 iptables iptables
+"
+readonly provision_needs="
+static:busybox busybox-static
+vagrant vagrant
+ssh-keygen openssh-client
+openssl openssl
 "
 readonly test_needs="
 docker-compose docker-compose
@@ -99,6 +106,7 @@ needs_of() {
         cluster) echo "$cluster_needs" ;;
         plugin) echo "$plugin_needs$(needs_of docker)" ;;
         machines) echo "$machines_needs$(needs_of docker)" ;;
+        provision) echo "$machines_needs$(needs_of docker)$provision_needs" ;;
         test) echo "$build_needs$(needs_of runtime)$cluster_needs$plugin_needs$machines_needs$test_needs" ;;
         *) fail "no group '$1'; $usage" ;;
     esac
