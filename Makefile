@@ -137,16 +137,16 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 # These wait more than they work: side by side they take little longer than one alone.
 .PHONY: test-legacy test-managed
 test-legacy: go
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -skip '^TestManaged$$' $(filter-out %/hack/packagetest,$(shell $(GO) list ./...))
+	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -skip '^TestManaged$$' $(filter-out %/hack/packagetest %/hack/provisiontest,$(shell $(GO) list ./...))
 
 test-managed: go bin/plugin/rootfs
 	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -run '^TestManaged$$' ./cmd/glustervol
 
 .PHONY: test-provision
-test-provision: go $(NFPM) ## Test the packages on machines with systemd (as root)
+test-provision: build $(NFPM) ## Test packages and provisioning on machines with systemd (as root)
 	@test "$$(id -u)" = 0 || { echo "make test-provision: starts Docker and machines in it: run 'sudo make test-provision'" >&2; exit 1; }
 	hack/install-deps.sh build provision
-	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./hack/packagetest
+	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./hack/packagetest ./hack/provisiontest
 
 bin/plugin/rootfs: hack/plugin/Dockerfile hack/plugin/rootfs hack/plugin/collect
 	hack/install-deps.sh plugin
