@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,8 @@ type API struct {
 	start    sync.Once
 	startErr error
 	volume   *gfapi.Volume
+	// initialised is the same once that call has returned, whatever came of it.
+	initialised atomic.Pointer[gfapi.Volume]
 
 	// keep are the directories whose handles are kept.
 	keep []string
@@ -99,7 +102,7 @@ func (a *API) connect(ctx context.Context) error {
 		return err
 	}
 	// The root itself is answered from memory, its size by the bricks.
-	if _, _, err = root.Usage(); errors.Is(err, syscall.ESTALE) || errors.Is(err, fs.ErrNotExist) {
+	if _, err = root.Usage(); errors.Is(err, syscall.ESTALE) || errors.Is(err, fs.ErrNotExist) {
 		a.mu.Lock()
 		a.root = nil // not closed: calls may be using it
 		clear(a.kept)
@@ -117,7 +120,9 @@ func (a *API) init(ctx context.Context) error {
 		return err // and the volume is lost: Fini takes none that Init was not called for
 	}
 	a.volume = volume
-	if err = volume.Init(); errors.Is(err, syscall.ENOTCONN) {
+	err = volume.Init()
+	a.initialised.Store(volume)
+	if errors.Is(err, syscall.ENOTCONN) {
 		return fmt.Errorf("%w: %w", client.ErrNoServer, err)
 	}
 	return err
@@ -514,7 +519,8 @@ func (a *API) setAttributes(ctx context.Context, op, name string, attributes gfa
 func (a *API) Usage(ctx context.Context, name string) (Usage, error) {
 	return ask(ctx, a, "statfs", name, func() (usage Usage, err error) {
 		err = a.dir(name, func(dir *gfapi.Object) error {
-			usage.Total, usage.Free, err = dir.Usage()
+			size, err := dir.Usage()
+			usage = Usage(size)
 			return err
 		})
 		if err != nil {

@@ -80,6 +80,7 @@ command line to the driver that runs on this node.`,
 		newTrashCommand(o),
 		newNodeCommand(o),
 		newInfoCommand(o),
+		newDoctorCommand(o),
 		newVersionCommand(o),
 	)
 	return root
