@@ -47,19 +47,18 @@ func LookFromDocker(ctx context.Context, dockerSocket, pluginSocket string) (vie
 		return view, err
 	}
 	view.Version = server.Version
-	form := Legacy(pluginSocket)
-	form.PluginID = pluginID(pluginSocket)
-	if view.Driver, err = (&Engine{client: docker, form: form}).driver(ctx); err != nil {
-		return view, err
-	}
 	list, err := docker.VolumeList(ctx, client.VolumeListOptions{})
 	if err != nil {
 		return view, err
 	}
 	view.Warnings = list.Warnings
-	info, err := docker.Info(ctx, client.InfoOptions{})
-	view.Seen = slices.ContainsFunc(info.Info.Plugins.Volume, func(name string) bool {
-		return driverName(name) == view.Driver
-	})
+	if id := pluginID(pluginSocket); id != "" {
+		managed, err := docker.PluginInspect(ctx, id, client.PluginInspectOptions{})
+		view.Driver, view.Seen = driverName(managed.Plugin.Name), managed.Plugin.Enabled
+		return view, err
+	}
+	view.Driver = Legacy(pluginSocket).Driver
+	info, err := docker.Info(ctx, client.InfoOptions{}) // has no managed plugins
+	view.Seen = slices.Contains(info.Info.Plugins.Volume, view.Driver)
 	return view, err
 }
