@@ -81,6 +81,7 @@ command line to the driver that runs on this node.`,
 		newNodeCommand(o),
 		newInfoCommand(o),
 		newDoctorCommand(o),
+		newSupportBundleCommand(o),
 		newVersionCommand(o),
 	)
 	return root

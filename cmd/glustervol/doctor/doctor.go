@@ -96,6 +96,7 @@ type Node struct {
 
 	info    plugin.Info
 	infoErr error
+	reports []volume.StoreReport
 }
 
 // New returns this node. The caller fills in the exported fields.
@@ -158,8 +159,17 @@ func (n *Node) Examine(ctx context.Context) []Finding {
 	if len(n.Stores) == 0 {
 		checks = append(checks, check{name: "stores", look: noStores})
 	}
-	return runAll(ctx, checks)
+	found := runAll(ctx, checks)
+	for _, s := range n.Stores {
+		over, cancel := context.WithCancel(ctx)
+		cancel() // what is not there by now was waited for long enough
+		n.reports = append(n.reports, reports.of(s)(over))
+	}
+	return found
 }
+
+// Reports is what Examine has seen of the stores.
+func (n *Node) Reports() []volume.StoreReport { return n.reports }
 
 func noStores(context.Context) []Finding {
 	return []Finding{{Level: Failure, Text: "no store is configured", Advice: "say 'glustervol init', or name one: 'glustervol doctor gfs1,gfs2,gfs3:/gv0'"}}

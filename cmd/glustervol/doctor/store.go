@@ -61,9 +61,13 @@ func (r *reports) of(address gluster.Address) func(context.Context) volume.Store
 	return func(ctx context.Context) volume.StoreReport {
 		none := volume.StoreReport{Address: address.String(), Trouble: "no answer in time", GraphTrouble: "no answer in time"}
 		select {
-		case <-ctx.Done():
-			return none
 		case <-r.done:
+		default:
+			select {
+			case <-ctx.Done():
+				return none
+			case <-r.done:
+			}
 		}
 		if one, found := r.byStore[none.Address]; found {
 			return one
