@@ -16,7 +16,7 @@ import (
 // since 'docker plugin set' can take back no setting.
 func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) (err error) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		variable := "GLUSTERVOL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		variable := variableOf(f)
 		value := getenv(variable)
 		if err != nil || f.Changed || value == "" || f.Name == "help" {
 			return
@@ -26,6 +26,11 @@ func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) (err erro
 		}
 	})
 	return err
+}
+
+// variableOf is the variable of a flag.
+func variableOf(f *pflag.Flag) string {
+	return "GLUSTERVOL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 }
 
 // defaultName is the name of a driver that is given none; it is in the default paths.
