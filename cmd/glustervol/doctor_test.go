@@ -276,3 +276,25 @@ func mountStray(t *testing.T, dir string) {
 		}
 	})
 }
+
+// TestDoctorSilentNode: a node that hangs while it uses a volume, seen by another.
+func TestDoctorSilentNode(t *testing.T) {
+	gv, _ := startNode(t)
+	other, there := startOtherNode(t, gv.Address())
+	create(t, "web")
+	cli(t, there("mount", "web")...)
+	found, _ := examine(t)
+	expectFinding(t, found, "nodes", doctor.OK, "2")
+	resume := testnode.Hang(t, other.PID())
+	testnode.Eventually(t, "doctor tells of the node", func() bool {
+		found, _ = examine(t)
+		return slices.ContainsFunc(found, func(f doctor.Finding) bool { return f.Check == "nodes" && f.Level == doctor.Warning })
+	})
+	expectFinding(t, found, "nodes", doctor.Warning, "other-node is silent", "uses 1 volumes", "glustervol node forget other-node")
+	resume()
+	cli(t, there("unmount", "web")...)
+	testnode.Eventually(t, "the volume can be removed", func() bool {
+		_, _, code := tryCLI(t, "rm", "web")
+		return code == 0
+	})
+}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/glustervol/glustervol/gluster"
+	"github.com/glustervol/glustervol/hack/testnode"
 	"github.com/glustervol/glustervol/volume"
 )
 
@@ -123,4 +124,22 @@ func TestTLSHalf(t *testing.T) {
 		"transport.socket.ssl-enabled": "on", "transport.socket.ssl-own-cert": "/nonexistent/own.pem",
 	}}}}
 	expect(t, n.checkTLS(elsewhere), Failure, "/nonexistent/own.pem")
+}
+
+// TestTLSForReal: Gluster's own files are found where it looks for them, and the volume
+// file tells that the bricks take TLS. The test's certificate is good for an hour.
+func TestTLSForReal(t *testing.T) {
+	certificate := testnode.TLS(t)
+	gv := testnode.NewGlusterVolume(t, 1, "")
+	testnode.SecureVolume(t, gv)
+	n := alone(t)
+	expect(t, n.checkTLS(look(t, gv.Address())), Warning, certificate, "expires at")
+	n.secureAccess = "/nonexistent"
+	expect(t, n.checkTLS(look(t, gv.Address())), Warning, certificate, "expires at")
+	must(t, os.Rename(certificate, certificate+".away"))
+	defer func() { must(t, os.Rename(certificate+".away", certificate)) }()
+	broken := look(t, gv.Address())
+	expectAmong(t, checkStore(broken), Failure, "TLS")
+	n.secureAccess = New().secureAccess
+	expect(t, n.checkTLS(broken), Failure, certificate, "no such file")
 }
