@@ -61,10 +61,13 @@ func (o *options) node(config string, args []string) (node *doctor.Node, clean f
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
-	s, err := readSettings(config)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w; the driver does not start with that", err)
+	s, configErr := readSettings(config)
+	if configErr != nil { // which is a finding, and no reason to find nothing else
+		if s, _, err = parseSettings(func(string) string { return "" }); err != nil {
+			return nil, nil, err
+		}
 	}
+	o.useSocketOf(s)
 	if len(given) > 0 {
 		s.stores = given
 	}
@@ -74,6 +77,7 @@ func (o *options) node(config string, args []string) (node *doctor.Node, clean f
 	}
 	node = doctor.New()
 	node.Version, node.Driver = version, o.client()
+	node.Config, node.ConfigErr = config, configErr
 	node.Stores, node.StoresGiven, node.Report = s.stores, len(given) > 0, report
 	node.PluginSocket, node.DockerSocket = s.pluginSocket, s.dockerSocket
 	node.RunDir, node.LogDir, node.Glusterfs = s.runDir, s.logDir, s.glusterfs

@@ -244,8 +244,9 @@ func TestDoctorHungDriver(t *testing.T) {
 	expectFinding(t, found, "store", doctor.OK)
 }
 
-// TestDoctorRefuses: what cannot be read is told, and nothing is looked at.
-func TestDoctorRefuses(t *testing.T) {
+// TestDoctorConfiguration: a driver that does not start for its configuration is the first
+// that somebody asks the doctor about.
+func TestDoctorConfiguration(t *testing.T) {
 	testnode.Require(t)
 	if _, errs, code := tryCLI(t, "doctor", "gv0"); code != exitUsage || !strings.Contains(errs, `store address "gv0"`) {
 		t.Errorf("exit code %d: %s", code, errs)
@@ -257,7 +258,12 @@ func TestDoctorRefuses(t *testing.T) {
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cliFails(t, []string{"doctor", "--config=" + config}, config, word, "the driver does not start with that")
+		found, code := examine(t, "--config="+config)
+		if code != exitFailed {
+			t.Errorf("exit code %d", code)
+		}
+		expectFinding(t, found, "configuration", doctor.Failure, config, word, "does not start with it")
+		expectFinding(t, found, "fuse", doctor.OK)
 	}
 }
 

@@ -84,6 +84,7 @@ func (i *initialiser) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	i.useSocketOf(s)
 	units := systemdUnits(i.config)
 	if err := units.check(cmd.Context()); err != nil {
 		return err

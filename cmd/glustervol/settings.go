@@ -164,6 +164,13 @@ func parseSettings(getenv func(string) string) (s serveOptions, flags *pflag.Fla
 	return s, flags, s.parse(stores)
 }
 
+// useSocketOf has the commands find a driver with settings, unless they were told where.
+func (o *options) useSocketOf(s serveOptions) {
+	if o.socket == defaultAdminSocket {
+		o.socket = s.adminSocket
+	}
+}
+
 // parseStores reads addresses of stores.
 func parseStores(texts []string) (stores []gluster.Address, err error) {
 	for _, text := range texts {

@@ -122,6 +122,7 @@ func (b *bundle) items(ctx context.Context) []item {
 		{"nodes.json", asJSON(func(ctx context.Context) (any, error) { return client.Nodes(ctx) })},
 		{"volumes.json", asJSON(func(ctx context.Context) (any, error) { return client.List(ctx) })},
 		{"versions.txt", b.versions},
+		{"configuration.txt", b.configuration},
 		{"mountinfo.txt", fromFile("/proc/self/mountinfo")},
 	}
 	for i, report := range b.node.Reports() {
@@ -138,6 +139,19 @@ func (b *bundle) items(ctx context.Context) []item {
 		}
 	}
 	return append(items, b.logs()...)
+}
+
+// configuration are the driver's variables; others may be there, which are nobody's
+// business.
+func (b *bundle) configuration(context.Context) ([]byte, error) {
+	text, err := os.ReadFile(b.node.Config)
+	var own bytes.Buffer
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("GLUSTERVOL_")) {
+			own.Write(line)
+		}
+	}
+	return own.Bytes(), err
 }
 
 // logs are the ends of the Gluster clients' logs, and of those before.

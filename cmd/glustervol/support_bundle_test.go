@@ -67,7 +67,11 @@ func TestSupportBundle(t *testing.T) {
 	beSystemd(t)
 
 	file := filepath.Join(t.TempDir(), "bundle.tar.gz")
-	if got := cli(t, "support-bundle", file); got != file {
+	config := filepath.Join(t.TempDir(), "glustervol")
+	if err := os.WriteFile(config, []byte("HTTP_PROXY=planted-in-the-configuration\nGLUSTERVOL_LINGER=7s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := cli(t, "support-bundle", "--config="+config, file); got != file {
 		t.Errorf("it prints %q", got)
 	}
 	if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
@@ -76,6 +80,7 @@ func TestSupportBundle(t *testing.T) {
 	files := readBundle(t, file)
 	for name, words := range map[string][]string{
 		"versions.txt":                        {"glustervol devel", "glusterfs 10.", "Linux", "PRETTY_NAME"},
+		"configuration.txt":                   {"GLUSTERVOL_LINGER=7s"},
 		"mountinfo.txt":                       {"/run/glustervol/clients/"},
 		"stores/0.vol":                        {"type protocol/client", "type cluster/replicate", gv.Bricks[2]},
 		"stores/0.json":                       {store},

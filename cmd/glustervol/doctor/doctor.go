@@ -70,6 +70,9 @@ type Driver interface {
 type Node struct {
 	// Version is this program's.
 	Version string
+	// Config is the driver's configuration, and ConfigErr why it does not start with that.
+	Config    string
+	ConfigErr error
 	// Driver is asked first. What it says of its stores, directories and socket goes
 	// before what is said here.
 	Driver Driver
@@ -140,6 +143,7 @@ func (n *Node) Examine(ctx context.Context) []Finding {
 		{name: "client program", look: n.checkProgram},
 		{name: "gluster versions", look: n.checkVersions},
 		{name: "libgfapi", look: n.checkLibrary},
+		{name: "configuration", look: n.checkConfiguration},
 		{name: "units", look: n.checkUnits},
 		{name: "driver", look: n.checkDriver},
 		{name: "gluster clients", look: n.checkClients},
@@ -213,7 +217,8 @@ func (n *Node) meetDriver(ctx context.Context) {
 	if n.info, n.infoErr = n.Driver.Info(ctx); n.infoErr != nil {
 		return
 	}
-	n.PluginSocket, n.RunDir, n.LogDir = n.info.Socket, n.info.RunDir, n.info.LogDir
+	n.PluginSocket = n.info.Socket
+	n.RunDir, n.LogDir = cmp.Or(n.info.RunDir, n.RunDir), cmp.Or(n.info.LogDir, n.LogDir) // an older driver tells neither
 	if n.StoresGiven {
 		return
 	}

@@ -3,10 +3,25 @@ package doctor
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/glustervol/glustervol/volume"
 )
+
+// checkConfiguration is about what systemd starts the driver with.
+func (n *Node) checkConfiguration(context.Context) []Finding {
+	_, err := os.Stat(n.Config)
+	switch {
+	case n.ConfigErr != nil:
+		return one(failure("correct it, or say 'glustervol init'", "the driver does not start with it: %v", n.ConfigErr))
+	case n.managed():
+		return one(skipped("'docker plugin inspect' has the managed plugin's"))
+	case err != nil:
+		return one(skipped("there is no %s; 'glustervol init' writes it", n.Config))
+	}
+	return one(ok("%s can be read", n.Config))
+}
 
 // checkDriver is about the driver's process.
 func (n *Node) checkDriver(context.Context) []Finding {

@@ -19,6 +19,17 @@ func TestDriver(t *testing.T) {
 	expect(t, alone(t).checkDriver(t.Context()), Failure, errNotThere.Error())
 }
 
+func TestConfiguration(t *testing.T) {
+	n := alone(t)
+	n.Config = "/nonexistent/glustervol"
+	expect(t, n.checkConfiguration(t.Context()), Skipped, n.Config, "glustervol init")
+	n.Config = write(t, "glustervol", "")
+	expect(t, n.checkConfiguration(t.Context()), OK, n.Config)
+	n.ConfigErr = errors.New("line 3 is nonsense")
+	expect(t, n.checkConfiguration(t.Context()), Failure, "line 3 is nonsense", "glustervol init")
+	expect(t, managed(t).checkConfiguration(t.Context()), Skipped, "docker plugin inspect")
+}
+
 func TestClients(t *testing.T) {
 	n, _ := running(t)
 	n.info.Clients = []mount.Status{{Key: "a", Health: "alive"}}
