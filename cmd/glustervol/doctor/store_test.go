@@ -131,7 +131,7 @@ func TestDriversReports(t *testing.T) {
 	n, driver := running(t)
 	n.info.Stores = []volume.StoreInfo{{Address: "gfs1:/gv0"}}
 	n.Report = func(_ context.Context, address gluster.Address) volume.StoreReport {
-		return volume.StoreReport{Address: address.String(), Trouble: "seen by itself"}
+		return volume.StoreReport{Address: address.String(), Trouble: "seen by itself: " + address.String()}
 	}
 	driver.reports = []volume.StoreReport{{Address: "gfs1:/gv0", Trouble: "seen by the driver"}}
 	expectAmong(t, n.Examine(t.Context()), Failure, "seen by the driver")
@@ -139,5 +139,5 @@ func TestDriversReports(t *testing.T) {
 	driver.reports = nil
 	expectAmong(t, n.Examine(t.Context()), Failure, "seen by itself")
 	driver.err, n.StoresGiven, n.Stores = nil, true, []gluster.Address{parse(t, "gfs1:/other")}
-	expectAmong(t, n.Examine(t.Context()), Failure, "seen by itself")
+	expectAmong(t, n.Examine(t.Context()), Failure, "seen by itself: gfs1:/other")
 }
