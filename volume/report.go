@@ -87,8 +87,8 @@ func TryStore(ctx context.Context, control Control, address gluster.Address) err
 
 func newReport(ctx context.Context, address gluster.Address, control Control, open func(context.Context) (*catalog, error)) StoreReport {
 	r := StoreReport{Address: address.String()}
-	if err := r.readFiles(ctx, open); err != nil {
-		r.Trouble = explainStore(err, address).Error()
+	if err := r.readFiles(ctx, address, open); err != nil {
+		r.Trouble = err.Error()
 	}
 	ctx, cancel := context.WithTimeout(ctx, graphTime)
 	defer cancel()
@@ -99,13 +99,17 @@ func newReport(ctx context.Context, address gluster.Address, control Control, op
 	return r
 }
 
-func (r *StoreReport) readFiles(ctx context.Context, open func(context.Context) (*catalog, error)) error {
+func (r *StoreReport) readFiles(ctx context.Context, address gluster.Address, open func(context.Context) (*catalog, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
 	cat, err := open(ctx)
 	if err != nil {
-		return err
+		return err // which says what to do
 	}
+	return explainStore(r.readCatalog(ctx, cat), address)
+}
+
+func (r *StoreReport) readCatalog(ctx context.Context, cat *catalog) (err error) {
 	if r.Usage, err = cat.fs.Usage(ctx, "."); err != nil {
 		return err
 	}

@@ -239,6 +239,11 @@ func fromCommand(command ...string) func(context.Context) ([]byte, error) {
 		defer cancel()
 		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 		cmd.WaitDelay = time.Second
-		return cmd.CombinedOutput()
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && len(out) > 0 { // 'systemctl status' tells by it that a unit is stopped
+			return fmt.Appendf(out, "(%v)\n", err), nil
+		}
+		return out, err
 	}
 }

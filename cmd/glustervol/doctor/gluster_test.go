@@ -70,7 +70,11 @@ func TestBricks(t *testing.T) {
 	}
 	testnode.Filter(t, testnode.Address, "24007", "REJECT")
 	expectAmong(t, n.checkBricks(t.Context(), report), Failure, gv.Bricks[0], "no glusterd answers")
-	expect(t, n.checkBricks(t.Context(), look(t, gv.Address())), Skipped, "not known")
+	away := look(t, gv.Address())
+	expect(t, n.checkBricks(t.Context(), away), Skipped, "not known")
+	if found := checkStore(away); !strings.HasPrefix(found[0].Text, "cannot connect to "+gv.Address()+": no glusterd answers") {
+		t.Errorf("%+v", found)
+	}
 }
 
 // TestReplication: each kind of Gluster volume.
