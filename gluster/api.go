@@ -32,6 +32,9 @@ type API struct {
 	address Address
 	logFile string
 	calls   calls
+	// graphCalls ask the library alone, and so have slots of their own: those of the store
+	// may all be taken while its bricks hang.
+	graphCalls calls
 	// start is the one call of glfs_init, startErr what came of it, and volume what
 	// it was called for, nil if it did not come to that.
 	start    sync.Once
@@ -81,7 +84,7 @@ func NewAPI(address Address, logFile string, keep ...string) (*API, error) {
 	if err := LoadAPI(); err != nil {
 		return nil, err
 	}
-	return &API{address: address, logFile: logFile, calls: newCalls(), keep: keep, kept: map[string]keptDir{}, logStart: client.LogSize(logFile)}, nil
+	return &API{address: address, logFile: logFile, calls: newCalls(), graphCalls: newCalls(), keep: keep, kept: map[string]keptDir{}, logStart: client.LogSize(logFile)}, nil
 }
 
 // Connect returns when the store answers. After an error it may be called again.
@@ -255,8 +258,10 @@ func unanswered(err error) bool {
 // program that ends had better just end.
 func (a *API) Discard() {
 	go func() {
-		for range cap(a.calls.slots) {
-			a.calls.slots <- struct{}{}
+		for _, c := range []calls{a.calls, a.graphCalls} {
+			for range cap(c.slots) {
+				c.slots <- struct{}{}
+			}
 		}
 		if a.volume == nil {
 			return

@@ -167,8 +167,7 @@ func (d *Dir) Graph(ctx context.Context) (Graph, error) {
 // Graph is what libgfapi has got from the servers. It is known as soon as one of them
 // has answered, also while no brick does; Connect has to have been called.
 func (a *API) Graph(ctx context.Context) (Graph, error) {
-	// Slots of their own: those of the store may all be taken while its bricks hang.
-	return call(ctx, newCalls(), "read the volume file", a.address.String(), func() (Graph, error) {
+	return call(ctx, a.graphCalls, "read the volume file", a.address.String(), func() (Graph, error) {
 		volume := a.initialised.Load()
 		if volume == nil {
 			return nil, errNoGraph

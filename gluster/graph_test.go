@@ -1,9 +1,12 @@
 package gluster_test
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/glustervol/glustervol/gluster"
 	"github.com/glustervol/glustervol/hack/testnode"
@@ -74,7 +77,7 @@ func TestGraph(t *testing.T) {
 	if err := api.Connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { api.Discard() })
+	t.Cleanup(func() { expectNoGraph(t, api) })
 	dir, err := gluster.OpenDir(t.Context(), mountVolume(t, gv))
 	if err != nil {
 		t.Fatal(err)
@@ -97,4 +100,17 @@ func TestGraph(t *testing.T) {
 			return len(connected) == 3 && connected[gv.Bricks[0]] && connected[gv.Bricks[1]] && !connected[gv.Bricks[2]]
 		})
 	}
+}
+
+// expectNoGraph discards a connection, and wants nobody to ask it any more: what it
+// would be asked in is freed.
+func expectNoGraph(t *testing.T, api *gluster.API) {
+	t.Helper()
+	api.Discard()
+	testnode.Eventually(t, "the discarded connection tells nothing", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		_, err := api.Graph(ctx)
+		return errors.Is(err, gluster.ErrNoAnswer)
+	})
 }

@@ -117,10 +117,11 @@ func (c *apiConnection) connect(ctx context.Context) error {
 		return err
 	}
 	c.log.Warn("connection over libgfapi replaced: the store answers a new one", "store", c.address.String(), "err", err)
-	c.api.Discard()
 	c.replacing.Lock()
-	defer c.replacing.Unlock()
+	former := c.api
 	c.api = fresh
+	c.replacing.Unlock()
+	former.Discard()
 	return nil
 }
 
