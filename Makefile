@@ -77,8 +77,8 @@ install: ## Install what 'make build' built, and the systemd units (DESTDIR, PRE
 	install -D -m 644 hack/package/logrotate '$(DESTDIR)/etc/logrotate.d/glustervol'
 	test -e '$(DESTDIR)/etc/default/glustervol' || \
 		install -D -m 644 hack/systemd/glustervol.default '$(DESTDIR)/etc/default/glustervol'
-	@test -n '$(DESTDIR)' || echo "Now say in /etc/default/glustervol where the store is, and run:" \
-		"systemctl daemon-reload && systemctl enable glustervol.socket glustervol.service && systemctl restart glustervol.service"
+	@test -n '$(DESTDIR)' || echo "Now run: systemctl daemon-reload && glustervol init" \
+		"(or, where it is set up already, systemctl restart glustervol.service)"
 
 .PHONY: uninstall
 uninstall: ## Remove what 'make install' put there, but not its configuration

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,11 +32,16 @@ type API struct {
 	address Address
 	logFile string
 	calls   calls
+	// graphCalls ask the library alone, and so have slots of their own: those of the store
+	// may all be taken while its bricks hang.
+	graphCalls calls
 	// start is the one call of glfs_init, startErr what came of it, and volume what
 	// it was called for, nil if it did not come to that.
 	start    sync.Once
 	startErr error
 	volume   *gfapi.Volume
+	// initialised is the same once that call has returned, whatever came of it.
+	initialised atomic.Pointer[gfapi.Volume]
 
 	// keep are the directories whose handles are kept.
 	keep []string
@@ -78,7 +84,7 @@ func NewAPI(address Address, logFile string, keep ...string) (*API, error) {
 	if err := LoadAPI(); err != nil {
 		return nil, err
 	}
-	return &API{address: address, logFile: logFile, calls: newCalls(), keep: keep, kept: map[string]keptDir{}, logStart: client.LogSize(logFile)}, nil
+	return &API{address: address, logFile: logFile, calls: newCalls(), graphCalls: newCalls(), keep: keep, kept: map[string]keptDir{}, logStart: client.LogSize(logFile)}, nil
 }
 
 // Connect returns when the store answers. After an error it may be called again.
@@ -99,7 +105,7 @@ func (a *API) connect(ctx context.Context) error {
 		return err
 	}
 	// The root itself is answered from memory, its size by the bricks.
-	if _, _, err = root.Usage(); errors.Is(err, syscall.ESTALE) || errors.Is(err, fs.ErrNotExist) {
+	if _, err = root.Usage(); errors.Is(err, syscall.ESTALE) || errors.Is(err, fs.ErrNotExist) {
 		a.mu.Lock()
 		a.root = nil // not closed: calls may be using it
 		clear(a.kept)
@@ -117,7 +123,9 @@ func (a *API) init(ctx context.Context) error {
 		return err // and the volume is lost: Fini takes none that Init was not called for
 	}
 	a.volume = volume
-	if err = volume.Init(); errors.Is(err, syscall.ENOTCONN) {
+	err = volume.Init()
+	a.initialised.Store(volume)
+	if errors.Is(err, syscall.ENOTCONN) {
 		return fmt.Errorf("%w: %w", client.ErrNoServer, err)
 	}
 	return err
@@ -250,8 +258,10 @@ func unanswered(err error) bool {
 // program that ends had better just end.
 func (a *API) Discard() {
 	go func() {
-		for range cap(a.calls.slots) {
-			a.calls.slots <- struct{}{}
+		for _, c := range []calls{a.calls, a.graphCalls} {
+			for range cap(c.slots) {
+				c.slots <- struct{}{}
+			}
 		}
 		if a.volume == nil {
 			return
@@ -514,7 +524,8 @@ func (a *API) setAttributes(ctx context.Context, op, name string, attributes gfa
 func (a *API) Usage(ctx context.Context, name string) (Usage, error) {
 	return ask(ctx, a, "statfs", name, func() (usage Usage, err error) {
 		err = a.dir(name, func(dir *gfapi.Object) error {
-			usage.Total, usage.Free, err = dir.Usage()
+			size, err := dir.Usage()
+			usage = Usage(size)
 			return err
 		})
 		if err != nil {

@@ -246,6 +246,6 @@ func (d *Dir) Usage(ctx context.Context, name string) (Usage, error) {
 			return Usage{}, &fs.PathError{Op: "statfs", Path: name, Err: err}
 		}
 		block := uint64(st.Frsize)
-		return Usage{Total: st.Blocks * block, Free: st.Bavail * block}, nil
+		return Usage{Total: st.Blocks * block, Free: st.Bavail * block, Inodes: st.Files, FreeInodes: st.Ffree}, nil
 	})
 }

@@ -63,7 +63,7 @@ type FS interface {
 	// from another goroutine. It may take hours; ctx stops it between two entries, and a later call goes on.
 	// A tree that is not there is fs.ErrNotExist.
 	RemoveTree(ctx context.Context, name string, removed func(n int)) error
-	// Usage tells the size of the file system that holds name, in bytes. For a
+	// Usage tells the size of the file system that holds name. For a
 	// directory under a Gluster quota that is the quota.
 	Usage(ctx context.Context, name string) (Usage, error)
 }
@@ -86,9 +86,15 @@ type Info struct {
 	Inode uint64
 }
 
-// Usage is the size of a file system and what of it is free, in bytes.
+// Usage is the size of a file system and what of it is free.
 type Usage struct {
-	Total, Free uint64
+	// Total and Free are in bytes.
+	Total uint64 `json:"total"`
+	Free  uint64 `json:"free"`
+	// Inodes are how many files it can have, 0 where that is not limited, and
+	// FreeInodes how many more.
+	Inodes     uint64 `json:"inodes"`
+	FreeInodes uint64 `json:"free-inodes"`
 }
 
 // unprintable has the control characters, NUL among them, and what is no

@@ -25,6 +25,7 @@ type AdminManager interface {
 	EmptyTrash(ctx context.Context, which []string, report func(volume.Progress)) error
 	Containers(name string) []volume.ContainerRef
 	Nodes(ctx context.Context) ([]volume.NodeInfo, error)
+	Reports(ctx context.Context) []volume.StoreReport
 	Forget(ctx context.Context, node string) error
 }
 
@@ -59,6 +60,7 @@ func NewAdmin(manager AdminManager, info func() Info, listContainers func(contex
 	mux.HandleFunc("POST /v1/trash/restore", a.answer(a.restore))
 	mux.HandleFunc("POST /v1/trash/empty", a.emptyTrash)
 	mux.HandleFunc("GET /v1/nodes", a.answer(a.nodes))
+	mux.HandleFunc("GET /v1/reports", a.answer(a.reports))
 	mux.HandleFunc("DELETE /v1/nodes/{name}", a.answer(a.forget))
 	handleProfiles(mux)
 	a.server = newServer(mux, log)
@@ -259,6 +261,8 @@ func (a *Admin) nodes(r *http.Request) (any, error) {
 	}
 	return answer, nil
 }
+
+func (a *Admin) reports(r *http.Request) (any, error) { return a.manager.Reports(r.Context()), nil }
 
 func (a *Admin) forget(r *http.Request) (any, error) {
 	return struct{}{}, a.manager.Forget(r.Context(), r.PathValue("name"))

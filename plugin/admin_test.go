@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/glustervol/glustervol/gluster"
 	"github.com/glustervol/glustervol/mount"
 	"github.com/glustervol/glustervol/volume"
 )
@@ -223,6 +224,14 @@ func TestAdmin(t *testing.T) {
 			},
 			call: func(ctx context.Context, c *AdminClient) (any, error) { return c.Trash(ctx) },
 			want: []volume.Trashed{},
+		},
+		{
+			doc: "reports",
+			manager: func(func(string, ...any)) *fakeManager {
+				return &fakeManager{reports: []volume.StoreReport{{Address: "gfs1:/gv0", Format: 1, Usage: gluster.Usage{Total: 2, Free: 1}}}}
+			},
+			call: func(ctx context.Context, c *AdminClient) (any, error) { return c.Reports(ctx) },
+			want: []volume.StoreReport{{Address: "gfs1:/gv0", Format: 1, Usage: gluster.Usage{Total: 2, Free: 1}}},
 		},
 		{
 			doc: "restore",

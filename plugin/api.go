@@ -39,9 +39,13 @@ type Info struct {
 	PID     int         `json:"pid"`
 	Socket  string      `json:"socket"`
 	// Docker says whether the containers of this node are known.
-	Docker  string             `json:"docker"`
-	Stores  []volume.StoreInfo `json:"stores"`
-	Clients []mount.Status     `json:"clients"`
+	Docker string `json:"docker"`
+	// RunDir, StateDir and LogDir are the driver's directories.
+	RunDir   string             `json:"run-dir"`
+	StateDir string             `json:"state-dir"`
+	LogDir   string             `json:"log-dir"`
+	Stores   []volume.StoreInfo `json:"stores"`
+	Clients  []mount.Status     `json:"clients"`
 }
 
 func newVolumeInfo(v volume.Volume) VolumeInfo {

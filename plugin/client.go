@@ -129,6 +129,11 @@ func (c *AdminClient) Nodes(ctx context.Context) ([]volume.NodeInfo, error) {
 	return answer.Nodes, err
 }
 
+// Reports tells what the driver sees of its stores. It takes volume.ReportTime at most.
+func (c *AdminClient) Reports(ctx context.Context) (reports []volume.StoreReport, err error) {
+	return reports, c.call(ctx, http.MethodGet, "/v1/reports", nil, &reports)
+}
+
 // Forget has a node that is gone for good not count any more.
 func (c *AdminClient) Forget(ctx context.Context, node string) error {
 	if err := volume.CheckName(node); err != nil {

@@ -31,6 +31,7 @@ type fakeManager struct {
 	containers []volume.ContainerRef
 	nodes      func(ctx context.Context) ([]volume.NodeInfo, error)
 	forget     func(ctx context.Context, node string) error
+	reports    []volume.StoreReport
 }
 
 var (
@@ -77,6 +78,8 @@ func (f *fakeManager) EmptyTrash(ctx context.Context, which []string, report fun
 func (f *fakeManager) Containers(string) []volume.ContainerRef { return f.containers }
 
 func (f *fakeManager) Nodes(ctx context.Context) ([]volume.NodeInfo, error) { return f.nodes(ctx) }
+
+func (f *fakeManager) Reports(context.Context) []volume.StoreReport { return f.reports }
 
 func (f *fakeManager) Forget(ctx context.Context, node string) error { return f.forget(ctx, node) }
 

@@ -44,3 +44,16 @@ func TestDriverName(t *testing.T) {
 		}
 	}
 }
+
+// TestPluginID: a driver tells by its socket in which form dockerd has it.
+func TestPluginID(t *testing.T) {
+	for socket, want := range map[string]string{
+		"/run/docker/plugins/glustervol.sock":      "",
+		"/run/docker/plugins/0f1e/glustervol.sock": "0f1e",
+		"/tmp/test/plugin.sock":                    "",
+	} {
+		if got := pluginID(socket); got != want || (Info{Socket: socket}).Managed() != (want != "") {
+			t.Errorf("%s: %q, want %q", socket, got, want)
+		}
+	}
+}

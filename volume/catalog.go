@@ -127,10 +127,16 @@ func newCatalog(store gluster.FS, node Node) *catalog {
 // open reads the store's format, and makes an empty store of a directory that
 // never was one. A format that it does not know is left untouched.
 func (c *catalog) open(ctx context.Context) error {
-	data, err := c.fs.ReadFile(ctx, formatFile)
+	err := c.checkFormat(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c.format(ctx)
 	}
+	return err
+}
+
+// checkFormat reads the store's format. fs.ErrNotExist: it has none.
+func (c *catalog) checkFormat(ctx context.Context) error {
+	data, err := c.fs.ReadFile(ctx, formatFile)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", formatFile, err)
 	}

@@ -23,6 +23,9 @@ type Control struct {
 	ControlInfo
 	// Open opens that of one store. Two openings of one store never overlap.
 	Open func(context.Context, gluster.Address) (ControlPlane, error)
+	// Graph tells how a store's Gluster volume is reached: its bricks and options. It may
+	// know that while Open fails, and be called at any time behind Open.
+	Graph func(context.Context, gluster.Address) (gluster.Graph, error)
 	// RotateLogs rotates the logs that have grown too large, other than those of
 	// Gluster clients that Clients knows.
 	RotateLogs func()

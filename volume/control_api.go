@@ -37,7 +37,9 @@ type apiConnection struct {
 	address gluster.Address
 	logFile string
 	log     *slog.Logger
-	api     *gluster.API
+	// api is replaced by Open alone; replacing is held for it, and by who else uses it.
+	replacing sync.Mutex
+	api       *gluster.API
 	// patience is how long the store may be silent until the next trial.
 	patience time.Duration
 }
@@ -51,7 +53,7 @@ type apiPlane struct {
 // apiControl opens control planes over libgfapi.
 func apiControl(logDir string, log *slog.Logger, why string) Control {
 	cs := &apiConnections{logDir: logDir, log: log, byStore: map[string]*apiConnection{}}
-	return Control{ControlInfo: ControlInfo{Kind: ControlAPI, Why: why}, Open: cs.open, RotateLogs: cs.rotateLogs}
+	return Control{ControlInfo: ControlInfo{Kind: ControlAPI, Why: why}, Open: cs.open, Graph: cs.graph, RotateLogs: cs.rotateLogs}
 }
 
 func (cs *apiConnections) open(ctx context.Context, address gluster.Address) (ControlPlane, error) {
@@ -115,9 +117,24 @@ func (c *apiConnection) connect(ctx context.Context) error {
 		return err
 	}
 	c.log.Warn("connection over libgfapi replaced: the store answers a new one", "store", c.address.String(), "err", err)
-	c.api.Discard()
+	c.replacing.Lock()
+	former := c.api
 	c.api = fresh
+	c.replacing.Unlock()
+	former.Discard()
 	return nil
+}
+
+// graph is Control.Graph.
+func (cs *apiConnections) graph(ctx context.Context, address gluster.Address) (gluster.Graph, error) {
+	c, err := cs.connection(address)
+	if err != nil {
+		return nil, err
+	}
+	c.replacing.Lock()
+	api := c.api
+	c.replacing.Unlock()
+	return api.Graph(ctx)
 }
 
 // Alive implements ControlPlane.

@@ -192,7 +192,7 @@ func TestFUSEControlIsFresh(t *testing.T) {
 	open := func() ControlPlane {
 		dir := t.TempDir()
 		clients := mount.NewClients(mount.Config{RunDir: filepath.Join(dir, "run"), LogDir: dir, Binary: "glusterfs", Log: slog.New(slog.DiscardHandler)})
-		plane, err := openFUSE(t.Context(), parseAddress(t, gv.Address()), clients)
+		plane, err := openFUSE(t.Context(), parseAddress(t, gv.Address()), clients, controlUser)
 		must(t, err)
 		t.Cleanup(func() {
 			must(t, plane.Close())

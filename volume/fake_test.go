@@ -459,6 +459,9 @@ func newNode(t *testing.T, id string, disks ...*disk) *node {
 		Open: func(ctx context.Context, a gluster.Address) (ControlPlane, error) {
 			return byVolume[a.Volume].open(ctx, a)
 		},
+		Graph: func(context.Context, gluster.Address) (gluster.Graph, error) {
+			return nil, errors.New("a disk has no bricks")
+		},
 	}
 	return n
 }

@@ -60,6 +60,7 @@ var endToEnd = []struct {
 	{"SwarmService", TestSwarmService},
 	{"TwoNodes", func(t *testing.T) { testTwoNodes(t, "--control="+volume.ControlAPI) }}, // the other one is a process
 	{"StoppedContainers", TestStoppedContainers},
+	{"DoctorWell", TestDoctorWell},
 	{"Healed", TestHealed},
 	{"ClientDiesWithDriver", TestClientDiesWithDriver},
 	{"ClientDiesWithoutBricks", TestClientDiesWithoutBricks},

@@ -70,6 +70,7 @@ command line to the driver that runs on this node.`,
 	root.PersistentFlags().StringVar(&o.socket, "socket", defaultAdminSocket, "the driver's admin `socket`")
 	root.AddCommand(
 		newServeCommand(o),
+		newInitCommand(o),
 		newCreateCommand(o),
 		newListCommand(o),
 		newInspectCommand(o),
@@ -80,6 +81,8 @@ command line to the driver that runs on this node.`,
 		newTrashCommand(o),
 		newNodeCommand(o),
 		newInfoCommand(o),
+		newDoctorCommand(o),
+		newSupportBundleCommand(o),
 		newVersionCommand(o),
 	)
 	return root

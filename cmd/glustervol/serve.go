@@ -21,6 +21,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/glustervol/glustervol/gluster"
@@ -74,7 +75,7 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 			if len(args) == 0 {
 				args = strings.Fields(os.Getenv(storeVariable))
 			}
-			err := errors.Join(fromEnvironment(cmd.Flags()), s.applyName(cmd.Flags()))
+			err := errors.Join(fromEnvironment(cmd.Flags(), os.Getenv), s.applyName(cmd.Flags()))
 			if err == nil {
 				err = s.parse(args)
 			}
@@ -90,7 +91,12 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 			return err
 		},
 	}
-	f := cmd.Flags()
+	s.addFlags(cmd.Flags())
+	return cmd
+}
+
+// addFlags has flags set s.
+func (s *serveOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&s.pluginSocket, "plugin-socket", "/run/docker/plugins/glustervol.sock", "where dockerd finds the driver; its name is the driver's `socket`")
 	f.StringVar(&s.dockerSocket, "docker-socket", "/run/docker.sock", "dockerd's API `socket`, to tell other nodes of containers that are stopped; empty for mounts only")
 	f.StringVar(&s.group, "group", "", "a `group` that may use the plugin socket besides root")
@@ -107,7 +113,6 @@ Gluster clients that they use stay, and the next driver takes them over.`,
 	f.StringVar(&s.options, "client-options", "", "`options` of the Gluster clients of volumes that have none of their own")
 	f.StringVar(&s.name, "name", defaultName, "`name` of the driver, in the default paths above: a second driver of a node needs another one")
 	f.BoolVar(&s.managed, "managed", false, "run in the container of a managed plugin, as hack/plugin/config.json says")
-	return cmd
 }
 
 // parse checks the flags and reads the stores.
@@ -197,7 +202,7 @@ func serve(ctx context.Context, s serveOptions, log *slog.Logger) error {
 	manager := parts.manager
 	docker := plugin.NewDocker(manager, form, log)
 	admin := plugin.NewAdmin(manager, func() plugin.Info {
-		return plugin.Info{Version: version, Node: parts.node, PID: os.Getpid(), Socket: form.Socket, Docker: parts.engine.State(), Stores: manager.Stores(), Clients: clients.List()}
+		return plugin.Info{Version: version, Node: parts.node, PID: os.Getpid(), Socket: form.Socket, Docker: parts.engine.State(), RunDir: s.runDir, StateDir: s.stateDir, LogDir: s.logDir, Stores: manager.Stores(), Clients: clients.List()}
 	}, parts.engine.List, func(ctx context.Context, name string) error {
 		return docker.Release(ctx, name, parts.engine.Inspect)
 	}, log)

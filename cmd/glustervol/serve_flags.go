@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -15,10 +14,10 @@ import (
 // fromEnvironment sets the flags that the command line has not, from variables:
 // GLUSTERVOL_LOG_LEVEL is --log-level. A variable that is empty counts as not there,
 // since 'docker plugin set' can take back no setting.
-func fromEnvironment(flags *pflag.FlagSet) (err error) {
+func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string) (err error) {
 	flags.VisitAll(func(f *pflag.Flag) {
-		variable := "GLUSTERVOL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value := os.Getenv(variable)
+		variable := variableOf(f)
+		value := getenv(variable)
 		if err != nil || f.Changed || value == "" || f.Name == "help" {
 			return
 		}
@@ -27,6 +26,11 @@ func fromEnvironment(flags *pflag.FlagSet) (err error) {
 		}
 	})
 	return err
+}
+
+// variableOf is the variable of a flag.
+func variableOf(f *pflag.Flag) string {
+	return "GLUSTERVOL_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 }
 
 // defaultName is the name of a driver that is given none; it is in the default paths.

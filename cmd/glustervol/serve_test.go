@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +100,7 @@ func TestEnvironment(t *testing.T) {
 		}
 		s := serveOptions{}
 		serve.RunE = func(cmd *cobra.Command, _ []string) error {
-			err := fromEnvironment(cmd.Flags())
+			err := fromEnvironment(cmd.Flags(), os.Getenv)
 			s.name, _ = cmd.Flags().GetString("name")
 			s.managed, _ = cmd.Flags().GetBool("managed")
 			return errors.Join(err, s.applyName(cmd.Flags()))

@@ -270,7 +270,7 @@ func testUsage(t *testing.T, s suite) {
 	must(t, s.Mkdir(s.ctx, "d", 0o755))
 	usage, err := s.Usage(s.ctx, "d")
 	must(t, err)
-	if usage.Total == 0 || usage.Free > usage.Total {
+	if usage.Total == 0 || usage.Free > usage.Total || usage.Inodes == 0 || usage.FreeInodes > usage.Inodes {
 		t.Errorf("usage %+v", usage)
 	}
 	_, err = s.Usage(s.ctx, "absent")

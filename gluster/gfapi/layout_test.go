@@ -28,6 +28,8 @@ var fields = []struct{ cStruct, cField, goStruct, goField string }{
 	{"struct statvfs", "f_frsize", "statvfs", "Frsize"},
 	{"struct statvfs", "f_blocks", "statvfs", "Blocks"},
 	{"struct statvfs", "f_bavail", "statvfs", "Bavail"},
+	{"struct statvfs", "f_files", "statvfs", "Files"},
+	{"struct statvfs", "f_favail", "statvfs", "Favail"},
 	{"struct dirent", "d_type", "dirent", "Type"},
 	{"struct dirent", "d_name", "dirent", "Name"},
 }

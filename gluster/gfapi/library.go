@@ -26,6 +26,7 @@ type library struct {
 	setLogging       uintptr
 	setXlatorOption  uintptr
 	init             uintptr
+	getVolfile       uintptr
 	fini             uintptr
 	lookupat         uintptr
 	hClose           uintptr
@@ -59,6 +60,7 @@ var load = sync.OnceValues(func() (*library, error) {
 		"glfs_set_logging":        &l.setLogging,
 		"glfs_set_xlator_option":  &l.setXlatorOption,
 		"glfs_init":               &l.init,
+		"glfs_get_volfile":        &l.getVolfile,
 		"glfs_fini":               &l.fini,
 		"glfs_h_lookupat":         &l.lookupat,
 		"glfs_h_close":            &l.hClose,

@@ -1,6 +1,7 @@
 package gfapi
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"syscall"
@@ -97,6 +98,26 @@ func (v *Volume) Init() error {
 	return err
 }
 
+// Volfile is the volume file that the servers have given: glfs_get_volfile. It is there
+// as soon as one of them has answered, whether bricks do or not; "" before. To be called
+// behind Init.
+//
+// The first call has no room and is told how much it takes. The second has exactly that:
+// the library copies as much as there is room (Gluster 10.3, api/src/glfs-mgmt.c), also
+// from behind the end of a shorter file.
+func (v *Volume) Volfile() (string, error) {
+	missing, err := v.call(v.getVolfile, v.glfs, 0, 0)
+	if err != nil || missing >= 0 {
+		return "", err
+	}
+	buffer := make([]byte, -missing)
+	n, err := v.call(v.getVolfile, v.glfs, uintptr(unsafe.Pointer(&buffer[0])), uintptr(len(buffer)))
+	if err == nil && n < 0 {
+		err = syscall.EAGAIN // it has just grown
+	}
+	return cText(buffer), err
+}
+
 // Fini ends the connection and frees what it can: glfs_fini. With Gluster 10 it
 // takes up to 11 s and leaks up to 2 MB. No other call on the volume may be under
 // way, nor follow. Its errors mean nothing: all that can be freed is.
@@ -131,6 +152,18 @@ func (o *Object) Lookup(name string) (*Object, Stat, error) {
 		return nil, Stat{}, err
 	}
 	return o.volume.lookup(o.pointer, name)
+}
+
+// Meta opens a file of what the library tells of itself, by its path below /.meta
+// of the volume: "graphs/active/NAME/private" is what the translator NAME knows. No
+// brick is asked, but one must have answered since Init.
+func (v *Volume) Meta(path string) (*File, error) {
+	object, _, err := v.lookup(0, "/.meta/"+path)
+	if err != nil {
+		return nil, err
+	}
+	file, err := object.Open()
+	return file, errors.Join(err, object.Close())
 }
 
 func (v *Volume) lookup(parent uintptr, name string) (*Object, Stat, error) {
@@ -252,15 +285,20 @@ func (o *Object) SetAttributes(stat Stat, valid int) error {
 	return err
 }
 
-// Usage is the size of the file system that holds the object, and what of it is
-// free for others than root, in bytes: glfs_h_statfs. The bricks answer, also
-// when the object itself is answered from memory.
-func (o *Object) Usage() (total, free uint64, err error) {
+// Usage is the size of a file system, and what of it is free for others than root, in
+// bytes and in inodes. Inodes are 0 where the file system does not count them.
+type Usage struct {
+	Total, Free, Inodes, FreeInodes uint64
+}
+
+// Usage is that of the file system that holds the object: glfs_h_statfs. The bricks
+// answer, also when the object itself is answered from memory.
+func (o *Object) Usage() (Usage, error) {
 	s := new(statvfs)
 	if _, err := o.volume.call(o.volume.statfs, o.volume.glfs, o.pointer, uintptr(unsafe.Pointer(s))); err != nil {
-		return 0, 0, err
+		return Usage{}, err
 	}
-	return s.Blocks * s.Frsize, s.Bavail * s.Frsize, nil
+	return Usage{Total: s.Blocks * s.Frsize, Free: s.Bavail * s.Frsize, Inodes: s.Files, FreeInodes: s.Favail}, nil
 }
 
 // Open opens a file for reading: glfs_h_open. It returns a new File. EISDIR: the

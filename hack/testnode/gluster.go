@@ -313,6 +313,12 @@ func (v *GlusterVolume) brickPID(brick string) int {
 	return 0
 }
 
+// HangBrick stops a brick in the middle of what it does, until the end of the test.
+func (v *GlusterVolume) HangBrick(brick string) {
+	v.t.Helper()
+	Hang(v.t, v.brickPID(brick))
+}
+
 // KillBricks ends some of the volume's bricks, as a server's crash does.
 func (v *GlusterVolume) KillBricks(bricks ...string) {
 	v.t.Helper()
