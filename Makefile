@@ -146,7 +146,7 @@ test-managed: go bin/plugin/rootfs
 test-provision: build $(NFPM) ## Test packages and provisioning on machines with systemd (as root)
 	@test "$$(id -u)" = 0 || { echo "make test-provision: starts Docker and machines in it: run 'sudo make test-provision'" >&2; exit 1; }
 	hack/install-deps.sh build provision
-	$(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./hack/packagetest ./hack/provisiontest
+	hack/with-docker --network $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) ./hack/packagetest ./hack/provisiontest
 
 bin/plugin/rootfs: hack/plugin/Dockerfile hack/plugin/rootfs hack/plugin/collect
 	hack/install-deps.sh plugin
