@@ -48,6 +48,7 @@ static:busybox busybox-static
 ip iproute2
 "
 readonly cluster_needs="
+openssl openssl
 iptables iptables
 pkill procps
 "

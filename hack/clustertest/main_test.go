@@ -54,10 +54,17 @@ type cluster struct {
 // driver's.
 func newCluster(t *testing.T, flags ...string) *cluster {
 	t.Helper()
+	return newClusterWith(t, nil, flags...)
+}
+
+// newClusterWith is newCluster with variables of hack/cluster.
+func newClusterWith(t *testing.T, variables []string, flags ...string) *cluster {
+	t.Helper()
 	testnode.Require(t)
 	state := filepath.Join("/var/lib/glustervol/clusters", t.Name()) // in memory: disks of test machines are slow
 	c := &cluster{t: t, state: state, env: append(os.Environ(),
 		"GLUSTERVOL_CLUSTER="+state, "GLUSTERVOL_DRIVER="+driverBinary(t), "GLUSTERVOL_OPTS="+strings.Join(append(flags, "--log-level=debug"), " "))}
+	c.env = append(c.env, variables...)
 	t.Cleanup(func() {
 		c.checkLogs()
 		c.run("down")
