@@ -427,7 +427,7 @@ package_installed() { [[ -n $(package_version) ]]; }
 # package_version prints which version of the package is installed.
 package_version() {
     if command -v dpkg-query >/dev/null; then
-        dpkg-query --show --showformat='${db:Status-Abbrev} ${Version}' glustervol 2>/dev/null | sed -n 's/^ii  *//p'
+        dpkg-query --show --showformat='${db:Status-Abbrev} ${Version}' glustervol 2>/dev/null | sed -n 's/^ii  *//p' || true
     else
         rpm -q --queryformat '%{VERSION}-%{RELEASE}' glustervol 2>/dev/null || true
     fi
