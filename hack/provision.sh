@@ -24,6 +24,8 @@
 #   --force-brick      take a brick on the root file system, on a mount point itself, or
 #                      with less than 1 GiB free
 #   --store ADDRESS    the driver's stores (PEERS:/VOLUME)
+#   --tls DIR          have Gluster's servers and clients speak TLS, by DIR/ca.pem, and
+#                      DIR/NAME.pem and DIR/NAME.key of this machine: hack/tls-ca makes them
 #   --swarm-token FILE for machines that are no Gluster server: what 'docker swarm
 #                      join-token worker' has printed on a manager
 #   --wait SECONDS     wait as long for other machines, and fail if that is not enough
@@ -47,10 +49,12 @@ readonly patience=30 # seconds for what needs nobody else
 readonly config=/etc/default/glustervol
 readonly units=/usr/lib/systemd/system
 readonly mounts_dir=$units/run-glustervol-clients-.mount.d
+# Gluster's servers and clients use TLS for volume files when it exists.
+readonly secure_access=/var/lib/glusterd/secure-access
 readonly program=/usr/local/sbin/glustervol
 
 gluster='' docker='' driver='' swarm='' remove='' arbiter='' force_brick=''
-peers=() volume=gv0 brick='' replica='' store='' swarm_token='' wait_seconds=''
+peers=() volume=gv0 brick='' replica='' store='' tls='' swarm_token='' wait_seconds=''
 self='' # the peer that this machine is
 restart_driver='' pool_elsewhere=''
 declare -A said=()
@@ -123,7 +127,7 @@ parse() {
                 driver=$checkout/bin/glustervol
                 [[ ${1--} == -* ]] || { driver=$1 && shift; }
                 ;;
-            --peers | --volume | --brick | --replica | --store | --swarm-token | --wait | --remove)
+            --peers | --volume | --brick | --replica | --store | --tls | --swarm-token | --wait | --remove)
                 (($# > 0)) || usage "$flag needs a value"
                 set_value "$flag" "$1"
                 shift
@@ -144,6 +148,7 @@ set_value() {
         --brick) brick=${value%/} ;;
         --replica) replica=$value ;;
         --store) store=$value ;;
+        --tls) tls=${value%/} ;;
         --swarm-token) swarm_token=$value ;;
         --wait) wait_seconds=$value ;;
         --remove) remove=$value ;;
@@ -156,6 +161,7 @@ set_value() {
 check_arguments() {
     [[ -n $gluster$docker$driver$swarm ]] || usage "no role: --gluster, --docker, --driver or --swarm"
     check_names
+    [[ -z $tls || -n $gluster$driver ]] || usage "--tls is for --gluster and --driver"
     [[ -z $gluster ]] || check_gluster_arguments
     [[ -z $driver ]] || check_driver_arguments
     [[ -z $swarm ]] || check_swarm_arguments
@@ -204,6 +210,7 @@ check() {
     check_clock
     [[ -z $gluster ]] || find_self
     check_servers
+    [[ -z $tls ]] || check_tls
     if [[ -n $gluster ]]; then
         check_own_port
         check_volume ''
@@ -360,6 +367,25 @@ check_driver() {
     fi
 }
 
+# check_tls looks at the certificate as OpenSSL does in Gluster, which tells little.
+check_tls() {
+    local file name
+    name=$(tls_name)
+    for file in ca.pem "$name.pem" "$name.key"; do
+        [[ -r $tls/$file ]] || fail "no file $tls/$file: hack/tls-ca $tls ${peers[*]:-$name} makes a test CA and certificates"
+    done
+    if command -v openssl >/dev/null; then
+        openssl verify -CAfile "$tls/ca.pem" "$tls/$name.pem" &>/dev/null ||
+            fail "$tls/$name.pem is not, or no more, a certificate of $tls/ca.pem: 'openssl verify' says why"
+    fi
+    [[ -n $gluster ]] && volume_exists || return 0
+    [[ $(gluster volume get "$volume" server.ssl | awk '$1 == "server.ssl" { print $2 }') == on ]] ||
+        fail "the Gluster volume $volume runs without TLS, and its clients would be cut off: stop it, 'gluster volume set $volume server.ssl on', client.ssl likewise, auth.ssl-allow '*', and start it; or leave --tls out"
+}
+
+# tls_name is the name in this machine's certificate.
+tls_name() { echo "${self:-$(hostname)}"; }
+
 check_firewall() {
     local firewall
     for firewall in firewalld ufw; do
@@ -372,6 +398,7 @@ check_firewall() {
 
 prepare() {
     install_packages
+    [[ -z $tls ]] || install_tls
     [[ -z $gluster ]] || install_gluster
     [[ -z $driver ]] || install_driver
     [[ -z $docker$swarm ]] || run_service docker Docker
@@ -407,6 +434,43 @@ run_service() {
     changed "$name runs, and will after a reboot"
 }
 
+# install_tls installs certificate and key where Gluster looks for them, which is the
+# directory of the OpenSSL that it was built with.
+install_tls() {
+    local name dir extension new=''
+    name=$(tls_name)
+    put 644 "$tls/$name.pem" /etc/ssl/glusterfs.pem new
+    put 600 "$tls/$name.key" /etc/ssl/glusterfs.key new
+    put 644 "$tls/ca.pem" /etc/ssl/glusterfs.ca new
+    dir=$(openssl_dir)
+    if [[ ! $dir -ef /etc/ssl ]]; then
+        for extension in pem key ca; do
+            [[ $dir/glusterfs.$extension -ef /etc/ssl/glusterfs.$extension ]] ||
+                ln -sf "/etc/ssl/glusterfs.$extension" "$dir/glusterfs.$extension"
+        done
+    fi
+    if [[ ! -e $secure_access ]]; then
+        mkdir -p "$(dirname "$secure_access")"
+        touch "$secure_access"
+        new=yes
+    fi
+    if [[ -z $new ]]; then
+        already "Gluster speaks TLS, with the certificate $tls/$name.pem"
+        return
+    fi
+    restart_driver=yes
+    changed "Gluster speaks TLS, with the certificate $tls/$name.pem"
+    ! systemctl is-active --quiet glusterd ||
+        warn "glusterd uses the new certificate when it is restarted: 'systemctl restart glusterd', on one server after the other, each when 'gluster volume heal $volume info' lists nothing"
+}
+
+openssl_dir() {
+    local file
+    file=$(cat /usr/lib*/glusterfs/*/rpc-transport/socket.so /usr/lib/*/glusterfs/*/rpc-transport/socket.so 2>/dev/null |
+        grep -aoE '/[A-Za-z0-9/._-]+/glusterfs\.pem' | sort -u) || true
+    dirname "${file:-/etc/ssl/glusterfs.pem}"
+}
+
 install_gluster() {
     if [[ -d $brick ]]; then
         already "the brick $brick"
@@ -427,7 +491,7 @@ package_installed() { [[ -n $(package_version) ]]; }
 # package_version prints which version of the package is installed.
 package_version() {
     if command -v dpkg-query >/dev/null; then
-        dpkg-query --show --showformat='${db:Status-Abbrev} ${Version}' glustervol 2>/dev/null | sed -n 's/^ii  *//p'
+        dpkg-query --show --showformat='${db:Status-Abbrev} ${Version}' glustervol 2>/dev/null | sed -n 's/^ii  *//p' || true
     else
         rpm -q --queryformat '%{VERSION}-%{RELEASE}' glustervol 2>/dev/null || true
     fi
@@ -478,26 +542,29 @@ version_of_file() {
 
 # install_driver_files is what 'make install' does; a bare machine has no make.
 install_driver_files() {
-    local systemd=$checkout/hack/systemd
-    put 755 "$driver" "$program"
-    put 644 "$systemd/glustervol.socket" "$units/glustervol.socket"
-    put 644 "$systemd/glustervol.service" "$units/glustervol.service"
-    put 644 "$systemd/glustervol-mounts.conf" "$mounts_dir/glustervol.conf"
-    [[ -e $config ]] || put 644 "$systemd/glustervol.default" "$config"
-    if [[ -z $restart_driver ]]; then
+    local systemd=$checkout/hack/systemd new=''
+    put 755 "$driver" "$program" new
+    put 644 "$systemd/glustervol.socket" "$units/glustervol.socket" new
+    put 644 "$systemd/glustervol.service" "$units/glustervol.service" new
+    put 644 "$systemd/glustervol-mounts.conf" "$mounts_dir/glustervol.conf" new
+    [[ -e $config ]] || put 644 "$systemd/glustervol.default" "$config" new
+    if [[ -z $new ]]; then
         already "the driver's files are those of $driver"
     else
         systemctl daemon-reload
+        restart_driver=yes
         changed "installed the driver from $driver"
     fi
 }
 
-# put copies a file to its place unless that is what is there.
+# put copies a file to its place unless that is what is there, and sets a variable if not.
 put() {
     local mode=$1 from=$2 to=$3
+    local -n is_new=$4
     ! cmp --quiet "$from" "$to" || return 0
     install -D --mode="$mode" "$from" "$to"
-    restart_driver=yes
+    # shellcheck disable=SC2034 # the caller's
+    is_new=yes
 }
 
 configure_driver() {
@@ -646,6 +713,7 @@ start_volume() {
         Started) already "the Gluster volume $volume is started" ;;
         Stopped) wait_for "somebody who says 'gluster volume start $volume': it was stopped" ;;
         *)
+            [[ -z $tls ]] || secure_volume
             if out=$(glusterd_of '' volume start "$volume" 2>&1); then
                 changed "started the Gluster volume $volume"
             else
@@ -653,6 +721,16 @@ start_volume() {
             fi
             ;;
     esac
+}
+
+# secure_volume has the bricks of a volume that is not started yet take TLS connections
+# alone, of who has a certificate of the CA.
+secure_volume() {
+    local option
+    for option in "client.ssl on" "server.ssl on" "auth.ssl-allow *"; do
+        quietly glusterd_of '' volume set "$volume" "${option% *}" "${option#* }"
+    done
+    changed "the Gluster volume $volume takes TLS connections alone"
 }
 
 # --- Swarm ---
@@ -718,6 +796,11 @@ find_token() {
 # --- the driver and the store ---
 
 see_store() {
+    # A client that has met the volume before that took TLS connections tries no others.
+    if [[ -n $tls ]] && ((${#waiting[@]} == 0)) && ! store_is_reached; then
+        quietly systemctl restart glustervol.service
+        changed "restarted the driver, as it did not reach the store over TLS"
+    fi
     # A driver whose Gluster volume has just been made tries again by itself.
     if ((${#waiting[@]} > 0)) && ! store_is_reached || ! await store_is_reached; then
         wait_for "the driver to reach the store $(wanted_store): 'glustervol info' says why it does not"

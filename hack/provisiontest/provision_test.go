@@ -1,6 +1,8 @@
 package provisiontest
 
 import (
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +139,12 @@ func refusedOnNode(m, peer *machine) {
 	m.refuses("--gluster --peers node1,node2,node3 --brick /srv/other", 1,
 		"there is a Gluster volume gv0 with other bricks", "node1:/srv/gluster/gv0", "not node1:/srv/other")
 	m.refuses("--driver --peers node1", 1, "/etc/default/glustervol has another store, node1,node2,node3:/gv0")
+	certificates := filepath.Join(m.t.TempDir(), "tls")
+	must(m.t, command(m.t, exec.Command("../tls-ca", certificates, "node1")))
+	m.copy(certificates, "/root/tls")
+	m.refuses(roles+" --tls /root/tls", 1, "the Gluster volume gv0 runs without TLS")
+	m.run("cp /etc/ssl/certs/ca-certificates.crt /root/tls/ca.pem")
+	m.refuses(roles+" --tls /root/tls", 1, "/root/tls/node1.pem is not, or no more, a certificate of /root/tls/ca.pem")
 	peer.run("iptables --insert INPUT --protocol tcp --dport 24007 --jump DROP")
 	m.refuses(roles, 1, "node2 answers a ping, but a firewall keeps this machine from its port 24007")
 	peer.run("iptables --delete INPUT --protocol tcp --dport 24007 --jump DROP")
