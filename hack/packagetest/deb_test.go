@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/glustervol/glustervol/hack/testmachine"
 )
 
 // TestDeb is a package's life on a Debian machine, from its installation to the last of
@@ -86,7 +88,7 @@ func rotate(m *machine) {
 func reboot(m *machine) {
 	m.t.Helper()
 	beats := m.beats()
-	if out, err := machines("reboot", node).CombinedOutput(); err != nil {
+	if out, err := testmachine.Command("reboot", node).CombinedOutput(); err != nil {
 		m.t.Fatalf("hack/machines reboot: %v: %s", err, out)
 	}
 	eventually(m.t, "container heart runs", func() bool {

@@ -2,22 +2,15 @@ package packagetest
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-)
 
-// machines is a call of hack/machines, on machines of this package's own.
-func machines(args ...string) *exec.Cmd {
-	cmd := exec.Command("../machines", args...)
-	cmd.Env = append(os.Environ(), "GLUSTERVOL_MACHINES=glustervol-packagetest")
-	return cmd
-}
+	"github.com/glustervol/glustervol/hack/testmachine"
+)
 
 // node is the machine: a Gluster server with volume gv0, and Docker with image busybox.
 const node = "node1"
@@ -37,10 +30,10 @@ tar -C /root/image -c . | docker import - busybox
 `
 
 var startNode = sync.OnceValue(func() error {
-	if out, err := machines("up", node).CombinedOutput(); err != nil {
+	if out, err := testmachine.Command("up", node).CombinedOutput(); err != nil {
 		return fmt.Errorf("hack/machines up: %w: %s", err, out)
 	}
-	if out, err := machines("exec", node, "sh", "-c", prepareNode).CombinedOutput(); err != nil {
+	if out, err := testmachine.Command("exec", node, "sh", "-c", prepareNode).CombinedOutput(); err != nil {
 		return fmt.Errorf("prepare %s: %w: %s", node, err, out)
 	}
 	return nil
@@ -55,13 +48,13 @@ func newMachine(t *testing.T, files ...string) *machine {
 	t.Helper()
 	must(t, startNode())
 	m := &machine{t}
-	out, err := machines(append(append([]string{"copy"}, files...), node+":/root/packages")...).CombinedOutput()
+	out, err := testmachine.Command(append(append([]string{"copy"}, files...), node+":/root/packages")...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("hack/machines copy: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			log, _ := machines("exec", node, "journalctl", "--no-pager", "--unit=glustervol", "--lines=40").CombinedOutput()
+			log, _ := testmachine.Command("exec", node, "journalctl", "--no-pager", "--unit=glustervol", "--lines=40").CombinedOutput()
 			t.Logf("%s", log)
 		}
 	})
@@ -73,7 +66,7 @@ func onNode(file string) string { return filepath.Join("/root/packages", filepat
 
 // try runs a shell script on the node.
 func (m *machine) try(script string) (string, error) {
-	out, err := machines("exec", node, "sh", "-c", "export DEBIAN_FRONTEND=noninteractive\n"+script).CombinedOutput()
+	out, err := testmachine.Command("exec", node, "sh", "-c", "export DEBIAN_FRONTEND=noninteractive\n"+script).CombinedOutput()
 	return strings.TrimRight(string(out), "\n"), err
 }
 

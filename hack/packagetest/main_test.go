@@ -4,47 +4,18 @@ package packagetest
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/glustervol/glustervol/hack/testmachine"
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if testing.Short() {
-		os.Exit(m.Run())
-	}
-	if exec.Command("docker", "version").Run() != nil {
-		os.Exit(runWithDocker())
-	}
-	code := m.Run()
-	if out, err := machines("down").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "FAIL: hack/machines down: %v: %s\n", err, out)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// runWithDocker runs the tests again, beside a dockerd of their own.
-func runWithDocker() int {
-	if os.Getenv("DOCKER_HOST") != "" {
-		fmt.Fprintln(os.Stderr, "FAIL: no dockerd answers at "+os.Getenv("DOCKER_HOST"))
-		return 1
-	}
-	cmd := exec.Command("../with-docker", append([]string{"--network"}, os.Args...)...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "FAIL:", err)
-		return 1
-	}
-	return 0
-}
+func TestMain(m *testing.M) { testmachine.Main(m) }
 
 // The versions of the driver that the packages are built of.
 const (

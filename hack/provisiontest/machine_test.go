@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/glustervol/glustervol/hack/testmachine"
 )
 
 const (
@@ -28,13 +30,6 @@ const (
 	patience = 2 * time.Minute
 )
 
-// machines is a call of hack/machines, on machines of this package's own.
-func machines(args ...string) *exec.Cmd {
-	cmd := exec.Command("../machines", args...)
-	cmd.Env = append(os.Environ(), "GLUSTERVOL_MACHINES=glustervol-provisiontest")
-	return cmd
-}
-
 // machine is one of hack/machines.
 type machine struct {
 	t    *testing.T
@@ -47,8 +42,8 @@ func bareMachines(t *testing.T, names ...string) []*machine {
 	if testing.Short() {
 		t.Skip("takes machines with systemd: run 'sudo make test-provision'")
 	}
-	t.Cleanup(func() { must(t, command(t, machines("down"))) })
-	must(t, command(t, machines(append([]string{"up"}, names...)...)))
+	t.Cleanup(func() { must(t, command(t, testmachine.Command("down"))) })
+	must(t, command(t, testmachine.Command(append([]string{"up"}, names...)...)))
 	var all []*machine
 	for _, name := range names {
 		m := &machine{t, name}
@@ -89,13 +84,13 @@ func (m *machine) copy(file, to string) {
 	m.t.Helper()
 	file, err := filepath.Abs(file)
 	must(m.t, err)
-	must(m.t, command(m.t, machines("copy", file, m.name+":"+to)))
+	must(m.t, command(m.t, testmachine.Command("copy", file, m.name+":"+to)))
 }
 
 // try runs a shell script on the machine, and returns what it printed and its status.
 func (m *machine) try(script string) (string, int) {
 	m.t.Helper()
-	out, err := output(m.t, machines("exec", m.name, "bash", "-c", script))
+	out, err := output(m.t, testmachine.Command("exec", m.name, "bash", "-c", script))
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		m.t.Fatal(err)
@@ -177,11 +172,11 @@ func shareDownloads(t *testing.T, from *machine, to ...*machine) {
 	t.Helper()
 	const dir = "/var/cache/apt/archives"
 	var archive bytes.Buffer
-	send := machines("exec", from.name, "tar", "-C", dir, "--exclude=lock", "--exclude=partial", "-c", ".")
+	send := testmachine.Command("exec", from.name, "tar", "-C", dir, "--exclude=lock", "--exclude=partial", "-c", ".")
 	send.Stdout = &archive
 	must(t, send.Run())
 	for _, m := range to {
-		receive := machines("exec", m.name, "tar", "-C", dir, "-x")
+		receive := testmachine.Command("exec", m.name, "tar", "-C", dir, "-x")
 		receive.Stdin = bytes.NewReader(archive.Bytes())
 		must(t, receive.Run())
 	}
@@ -192,7 +187,7 @@ const image = "busybox"
 
 func (m *machine) importImage() {
 	m.t.Helper()
-	cmd := machines("exec", m.name, "docker", "import", "--change", "ENV PATH=/bin", "-", image)
+	cmd := testmachine.Command("exec", m.name, "docker", "import", "--change", "ENV PATH=/bin", "-", image)
 	cmd.Stdin = bytes.NewReader(busybox(m.t))
 	must(m.t, command(m.t, cmd))
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/glustervol/glustervol/hack/testmachine"
 )
 
 // TestProvision is the life of three nodes, from bare machines to the end of a driver.
@@ -155,7 +157,7 @@ func survivesReboot(m *machine) {
 	m.docker("run --detach --name always --restart always --volume own:/data --volume-driver glustervol " + image +
 		" sh -c 'grep \" /data fuse.glusterfs\" /proc/mounts >>/data/mounts; while date >>/data/log; do sleep 0.2; done'")
 	m.within(patience, "docker exec always grep -q . /data/log")
-	must(m.t, command(m.t, machines("reboot", m.name)))
+	must(m.t, command(m.t, testmachine.Command("reboot", m.name)))
 	m.within(patience, "[[ $(docker exec always grep -c fuse.glusterfs /data/mounts) == 2 ]]")
 	lines := m.run("docker exec always cat /data/log | wc -l")
 	m.within(10*time.Second, "(($(docker exec always cat /data/log | wc -l) > "+lines+"))")
