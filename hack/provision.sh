@@ -38,7 +38,9 @@
 # read. A machine asks the managers through glusterd's own channel to its peers: glusterd
 # runs a program by name on all servers of the pool for a command that root has given on
 # one of them, and for no one else.
-set -euo pipefail
+set -Eeuo pipefail
+# What has no words of its own for a failure does not end without any.
+trap 'echo "provision: line $LINENO has failed: $BASH_COMMAND" >&2' ERR
 export PATH="$PATH:/usr/sbin:/sbin" LC_ALL=C
 
 hack=$(dirname "$(readlink -f "$0")")
@@ -214,7 +216,8 @@ check() {
     if [[ -n $gluster ]]; then
         check_own_port
         check_volume ''
-        volume_exists || check_brick
+        # glusterd may have been stopped.
+        volume_exists '' || [[ -d /var/lib/glusterd/vols/$volume ]] || check_brick
     fi
     [[ -z $driver ]] || check_driver
     check_firewall
