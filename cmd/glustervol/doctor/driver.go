@@ -48,8 +48,11 @@ func (n *Node) checkClients(context.Context) []Finding {
 			found = append(found, failure("the driver starts another at once; if this line stays, see "+c.LogFile, "client %s of %s is %s", c.Key, c.Source, c.Health))
 		}
 	}
-	if len(found) == 0 {
-		found = one(ok("%d, all alive", len(n.info.Clients)))
+	switch {
+	case len(n.info.Clients) == 0:
+		return one(ok("none runs: nothing is mounted"))
+	case len(found) == 0:
+		return one(ok("%d, all alive", len(n.info.Clients)))
 	}
 	return found
 }

@@ -32,6 +32,8 @@ func TestConfiguration(t *testing.T) {
 
 func TestClients(t *testing.T) {
 	n, _ := running(t)
+	n.info.Clients = nil
+	expect(t, n.checkClients(t.Context()), OK, "none runs")
 	n.info.Clients = []mount.Status{{Key: "a", Health: "alive"}}
 	expect(t, n.checkClients(t.Context()), OK, "1, all alive")
 	n.info.Clients = append(n.info.Clients, mount.Status{Key: "b", Health: "dead", LogFile: "/var/log/glustervol/b.log"})

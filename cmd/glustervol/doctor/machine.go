@@ -137,7 +137,7 @@ func (n *Node) checkLogs(context.Context) []Finding {
 			largest = file
 		}
 	}
-	text := fmt.Sprintf("%d files in %s, %s", len(files), n.LogDir, units.BytesSize(float64(total)))
+	text := fmt.Sprintf("%s of logs in %s, files: %d", units.BytesSize(float64(total)), n.LogDir, len(files))
 	if total > maxLogs || client.LogSize(largest) > 10*client.MaxLogSize {
 		return one(warning(logAdvice, "%s; the largest is %s", text, filepath.Base(largest)))
 	}

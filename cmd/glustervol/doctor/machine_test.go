@@ -72,21 +72,21 @@ func TestLibrary(t *testing.T) {
 
 func TestLogs(t *testing.T) {
 	n := alone(t)
-	expect(t, n.checkLogs(t.Context()), OK, "0 files")
+	expect(t, n.checkLogs(t.Context()), OK, "files: 0")
 	grow := func(name string, size int64) {
 		file := filepath.Join(n.LogDir, name)
 		must(t, os.WriteFile(file, nil, 0o600))
 		must(t, os.Truncate(file, size))
 	}
 	grow("gv0-1.log", 5<<20)
-	expect(t, n.checkLogs(t.Context()), OK, "1 files", "5MiB")
+	expect(t, n.checkLogs(t.Context()), OK, "files: 1", "5MiB")
 	grow("gv0-2.log", 200<<20)
-	expect(t, n.checkLogs(t.Context()), Warning, "2 files", "the largest is gv0-2.log", "remove old ones")
+	expect(t, n.checkLogs(t.Context()), Warning, "files: 2", "the largest is gv0-2.log", "remove old ones")
 	grow("gv0-2.log", 10<<20)
 	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g"} {
 		grow(name+".log.1", 90<<20)
 	}
-	expect(t, n.checkLogs(t.Context()), Warning, "9 files")
+	expect(t, n.checkLogs(t.Context()), Warning, "files: 9")
 }
 
 func TestMounts(t *testing.T) {
