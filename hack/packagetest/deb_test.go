@@ -19,6 +19,7 @@ func TestDeb(t *testing.T) {
 	upgrade(m, "apt-get install -q -y "+onNode(next))
 	rotate(m)
 	reboot(m)
+	heal(m)
 
 	refused(m, "apt-get remove -q -y glustervol", "dpkg-query --show glustervol")
 	m.run("docker rm --force heart")
@@ -101,6 +102,24 @@ func reboot(m *machine) {
 	}
 	m.run(`active() { systemctl show --property=ActiveEnterTimestampMonotonic --value "$1"; }
 test "$(active glustervol.service)" -lt "$(active docker.service)"`)
+}
+
+// heal has the Gluster client of a running container die: the driver goes into the
+// container's mount namespace in spite of all that the unit takes from it.
+func heal(m *machine) {
+	m.t.Helper()
+	m.run(`docker volume create --driver=glustervol --opt=client-options=attribute-timeout=3 mortal
+docker run --detach --name=mortal --volume=mortal:/data busybox sh -c 'while true; do echo beat >>/data/log; sleep 0.05; done'`)
+	size := func() string { return m.run("stat --format=%s /srv/brick/volumes/mortal/log || true") }
+	eventually(m.t, "the container writes", func() bool { return size() != "" })
+	m.run(`kill -KILL "$(glustervol inspect --json mortal | grep -o '"pid": *[0-9]*' | grep -o '[0-9]*$')"`)
+	eventually(m.t, "it was healed", func() bool {
+		out, err := m.try("glustervol inspect mortal")
+		return err == nil && strings.Contains(out, "Healed:")
+	})
+	before := size()
+	eventually(m.t, "it writes again", func() bool { return size() != before })
+	m.run("docker rm --force mortal && docker volume rm mortal")
 }
 
 // refused wants a removal to be refused, and nothing to be changed by it.

@@ -101,8 +101,20 @@ func (m *machine) states(verb string) string {
 // machine; so the driver is told to wait for the store whenever it starts.
 func (m *machine) configure() {
 	m.t.Helper()
-	m.run(`sed -i -e 's|^GLUSTERVOL_STORE=$|GLUSTERVOL_STORE="node1:/gv0"|' -e 's|^GLUSTERVOL_OPTS=$|GLUSTERVOL_OPTS="--boot-wait=100000h"|' /etc/default/glustervol
-systemctl enable --now glustervol.socket glustervol.service`)
+	const init = "glustervol init --store node1:/gv0 --boot-wait 100000h"
+	m.run(init)
+	settings, driver := m.run("cat /etc/default/glustervol"), m.run("pidof glustervol")
+	m.run(init)
+	equal(m.t, "the settings, said again, are", m.run("cat /etc/default/glustervol"), settings)
+	equal(m.t, "the driver, behind that, is", m.run("pidof glustervol"), driver)
+	// Warnings, of a store with one server and one brick, are no failures.
+	out, _ := m.try("glustervol doctor; echo status $?")
+	expect(m.t, out, "status 3")
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "units ") || strings.Contains(line, " units ") {
+			expect(m.t, line, "ok ")
+		}
+	}
 }
 
 // startHeart starts the container.
