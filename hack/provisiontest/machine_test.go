@@ -139,11 +139,13 @@ func (m *machine) refuses(args string, status int, words ...string) {
 
 // state is all that lasts on the machine but logs, what apt downloads, and what volumes
 // and daemons keep for themselves: each file with its size, mode and time, and what runs.
+// A brick's directory has no time of its own: what other nodes have made in the store
+// may come here later, by healing.
 func (m *machine) state() string {
 	m.t.Helper()
 	return m.run(`find /boot /etc /home /opt /root /srv /usr /var -xdev \
 		-path /var/log -prune -o -path /var/cache -prune -o -path /var/tmp -prune -o -path /var/lib/apt -prune -o \
-		-path '/srv/gluster/gv0/*' -prune -o -path /var/lib/glustervol -prune -o \
+		-path /srv/gluster/gv0 -prune -printf '%p %m %U:%G\n' -o -path /var/lib/glustervol -prune -o \
 		-path /var/lib/systemd -prune -o -path /var/lib/containerd -prune -o -printf '%p %m %U:%G %T@ %s %l\n' | sort
 		systemctl list-unit-files --state=enabled --no-legend
 		systemctl list-units --type=service --state=running --no-legend | awk '!/systemd-/ { print $1, $3, $4 }'`)
