@@ -29,8 +29,9 @@ import (
 //
 // Every step from one state to the next is one rename. A claim hashes like the
 // definition that it becomes (cluster.rsync-hash-regex), so that its rename
-// stays on one set of bricks. members.go has what nodes say of themselves, and
-// references.go how they keep one from removing what another uses.
+// stays on one set of bricks. members.go has what nodes say of themselves,
+// references.go how they keep one from removing what another uses, and news.go how they
+// hear of each other's changes.
 const (
 	dataDir       = "volumes"
 	controlDir    = ".glustervol"
@@ -46,7 +47,7 @@ const (
 )
 
 // controlDirs are the directories that every store has.
-var controlDirs = []string{dataDir, controlDir, definitionDir, tombstoneDir, trashDir, nodesDir}
+var controlDirs = []string{dataDir, controlDir, definitionDir, tombstoneDir, trashDir, nodesDir, newsDir}
 
 func definitionFile(name string) string { return path.Join(definitionDir, name+recordSuffix) }
 func claimFile(name string) string      { return path.Join(definitionDir, "."+name+claimSuffix) }
@@ -85,8 +86,9 @@ type catalog struct {
 	// members are the nodes of the store, references what this one has published.
 	members    *members
 	references references
-	// pulse is what this node hears of others.
+	// pulse is what this node hears of others, news what they change.
 	pulse *pulse
+	news  *news
 	// log is told of what was amiss on the store and is mended.
 	log *slog.Logger
 	// patience and tombstonePatience are settlePatience and tombstonePatience,
@@ -119,6 +121,7 @@ func newCatalog(store gluster.FS, node Node) *catalog {
 	return &catalog{
 		fs: store, node: node, members: newMembers(store, node.ID), references: references{published: map[string]reference{}, unused: map[string]bool{}},
 		pulse:    newPulse(node.Session),
+		news:     newNews(node.Session),
 		log:      slog.New(slog.DiscardHandler),
 		patience: settlePatience, tombstonePatience: tombstonePatience, seen: map[string]time.Time{},
 	}
@@ -249,14 +252,19 @@ func (c *catalog) find(ctx context.Context, name string) (Definition, error) {
 	if !errors.Is(err, ErrNotFound) {
 		return def, err
 	}
-	there, dirErr := c.exists(ctx, definitionDir)
-	switch {
-	case dirErr != nil:
+	if dirErr := c.checkDefinitions(ctx); dirErr != nil {
 		return Definition{}, dirErr
-	case !there:
-		return Definition{}, c.definitionsGone()
 	}
 	return def, err
+}
+
+// checkDefinitions tells whether the directory of all definitions is there.
+func (c *catalog) checkDefinitions(ctx context.Context) error {
+	there, err := c.exists(ctx, definitionDir)
+	if err == nil && !there {
+		err = c.definitionsGone()
+	}
+	return err
 }
 
 func (c *catalog) definitionsGone() error {
@@ -435,6 +443,7 @@ func (c *catalog) chown(ctx context.Context, def Definition) error {
 // what is there afterwards: the rename's own error may be a lost answer, and
 // its success may have been with a claim that came after ours was settled.
 func (c *catalog) define(ctx context.Context, r record) error {
+	defer c.news.changed(r.Name)
 	renameErr := c.fs.Rename(ctx, claimFile(r.Name), definitionFile(r.Name))
 	if renameErr == nil && c.unchanged(ctx, r.Definition) {
 		return nil
@@ -582,6 +591,7 @@ func (c *catalog) finishRemoval(ctx context.Context, r record) error {
 	if err := r.late(); err != nil { // the name may be another's
 		return err
 	}
+	defer c.news.changed(r.Name)
 	if err := c.removeIfThere(ctx, definitionFile(r.Name)); err != nil {
 		return err
 	}

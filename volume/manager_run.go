@@ -29,6 +29,7 @@ func (m *Manager) Run(ctx context.Context) {
 	for _, s := range m.stores {
 		wg.Go(func() { m.keepFresh(ctx, s) })
 		wg.Go(func() { m.keepPurging(ctx, s) })
+		wg.Go(func() { m.keepTelling(ctx, s) })
 	}
 	wg.Wait()
 }
@@ -50,7 +51,7 @@ func (m *Manager) keepFresh(ctx context.Context, s *store) {
 	retiring := trouble{log: s.log, begins: "the trash cannot be purged", ends: "the trash can be purged again"}
 	var settled, beaten, retired time.Time
 	for {
-		refreshing.tell(ctx, m.inBackground(ctx, s.refresh))
+		refreshing.tell(ctx, m.inBackground(ctx, s.follow))
 		if s.lastTrouble() == nil {
 			referring.tell(ctx, m.inBackground(ctx, func(ctx context.Context) error { return m.reconcile(ctx, s) }))
 		}
@@ -72,6 +73,26 @@ func (m *Manager) keepFresh(ctx context.Context, s *store) {
 		case <-ctx.Done():
 			return
 		case <-time.After(refreshPause):
+		}
+	}
+}
+
+// keepTelling tells other nodes at once what this one has changed.
+func (m *Manager) keepTelling(ctx context.Context, s *store) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.news.toTell:
+		}
+		if m.inBackground(ctx, s.tell) == nil {
+			continue
+		}
+		// keepFresh tells of a store's trouble, and others find the changes without news.
+		select {
+		case <-ctx.Done():
+		case <-time.After(beatPause):
+			s.news.tellSoon()
 		}
 	}
 }

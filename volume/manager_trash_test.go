@@ -326,31 +326,6 @@ func TestRunPurges(t *testing.T) {
 	})
 }
 
-// TestRunShowsOtherNodes within two seconds.
-func TestRunShowsOtherNodes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newDisk(t)
-		m := newNode(t, "node-a", d).start(t)
-		defer run(t, m)()
-		other := d.catalog(t, Node{ID: "node-b"})
-		time.Sleep(10*time.Second + 1)
-		names := func() []string { time.Sleep(2 * time.Second); return knownNames(m.stores[0]) }
-
-		web := definition("web", nil)
-		mustCreate(t, other, web, false)
-		wantNames(t, "created", names(), "web")
-		must(t, other.remove(t.Context(), web, false, unusedByAnyone))
-		web = definition("web", map[string]string{"mode": "0700"})
-		mustCreate(t, other, web, false)
-		wantNames(t, "created anew", names(), "web")
-		if def, _ := m.stores[0].get("web"); def.ID != web.ID {
-			t.Errorf("known as %+v, want %+v", def, web)
-		}
-		must(t, other.remove(t.Context(), web, false, unusedByAnyone))
-		wantNames(t, "removed", names())
-	})
-}
-
 // TestRunTellsOfTrouble when it begins and when it ends.
 func TestRunTellsOfTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -31,6 +31,7 @@ type store struct {
 
 	// pulse is what this node hears of others.
 	pulse *pulse
+	news  *news
 
 	// toPurge is signalled when something is in the trash that has to be purged.
 	toPurge chan struct{}
@@ -69,6 +70,8 @@ type store struct {
 	limits map[string]uint64
 	// refreshes counts them, so that each reads other volumes again.
 	refreshes int
+	// swept is when the last one of follow began, which alone uses it.
+	swept time.Time
 }
 
 func newStore(address gluster.Address, config Config) (*store, error) {
@@ -85,6 +88,7 @@ func newStore(address gluster.Address, config Config) (*store, error) {
 		log:        config.Log.With("store", address.String()),
 		bootWait:   config.BootWait,
 		pulse:      newPulse(config.Node.Session),
+		news:       newNews(config.Node.Session),
 		toPurge:    make(chan struct{}, 1),
 		connecting: make(chan struct{}, 1),
 		known:      known,
@@ -140,7 +144,7 @@ func (s *store) openPlane(ctx context.Context) (ControlPlane, *catalog, error) {
 		return nil, nil, err
 	}
 	cat := newCatalog(plane, s.node)
-	cat.pulse, cat.log = s.pulse, s.log
+	cat.pulse, cat.news, cat.log = s.pulse, s.news, s.log
 	err = cat.open(ctx)
 	if err == nil {
 		err = cat.enter(ctx)
@@ -320,6 +324,52 @@ func (s *store) drop(name string) {
 	if err := s.cache.drop(name); err != nil {
 		s.log.Warn("removed volume stays remembered across a restart", "volume", name, "err", err)
 	}
+}
+
+// sweepPause is how often all volumes of a store are listed, though nobody has told of a
+// change: a node may have been killed before it could, and people edit files.
+const sweepPause = 30 * time.Second
+
+// follow brings what is known up to what other nodes have told since it was called last.
+// Now and then, and when some of it was missed, that is a refresh.
+func (s *store) follow(ctx context.Context) error {
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	heard, err := cat.hearNews(ctx)
+	if err == nil {
+		err = cat.checkDefinitions(ctx)
+	}
+	s.noteTrouble(err)
+	if err != nil {
+		return s.failed(err)
+	}
+	if heard.all || time.Since(s.swept) > sweepPause {
+		begin := time.Now()
+		if err = s.refresh(ctx); err == nil {
+			s.swept = begin
+		}
+	} else {
+		var errs []error
+		for _, name := range heard.names {
+			errs = append(errs, s.learn(ctx, name))
+		}
+		err = errors.Join(append(errs, ctx.Err())...)
+	}
+	if err == nil {
+		s.news.note(heard)
+	}
+	return err
+}
+
+// tell tells other nodes what this one has changed.
+func (s *store) tell(ctx context.Context) error {
+	cat, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return s.failed(cat.tell(ctx))
 }
 
 // rereadAtOnce is how many known volumes a refresh reads again.

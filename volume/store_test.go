@@ -365,7 +365,7 @@ func TestEmptyStore(t *testing.T) {
 	}
 	slices.Sort(names)
 	wantNames(t, "a new store", names,
-		"", "/.glustervol", "/.glustervol/format.json", "/.glustervol/nodes",
+		"", "/.glustervol", "/.glustervol/format.json", "/.glustervol/news", "/.glustervol/nodes",
 		"/.glustervol/nodes/0", "/.glustervol/nodes/0.json", "/.glustervol/nodes/1", "/.glustervol/nodes/1.json", "/.glustervol/tombstones", "/.glustervol/trash", "/.glustervol/volumes", "/volumes")
 	for dir, want := range map[string]os.FileMode{dataDir: 0o755, controlDir: 0o700, trashDir: 0o700} {
 		info, err := os.Stat(d.path(dir))
