@@ -60,7 +60,7 @@ type FS interface {
 	// a symlink, however much the tree is changed meanwhile, and never crosses
 	// into another file system. It calls removed, if not nil, now and then
 	// with the number of entries it has removed since the last call, perhaps
-	// from another goroutine. It may take hours; ctx stops it between two entries, and a later call goes on.
+	// from another goroutine, and waits for it. It may take hours; ctx stops it between two entries, and a later call goes on.
 	// A tree that is not there is fs.ErrNotExist.
 	RemoveTree(ctx context.Context, name string, removed func(n int)) error
 	// Usage tells the size of the file system that holds name. For a

@@ -222,6 +222,25 @@ func (s *store) purges(ctx context.Context) bool {
 	return purger && err == nil
 }
 
+// purgeShare is the part of the time that a purge in the background works: one in so many.
+// Containers wait for the same bricks.
+const purgeShare = 4
+
+// gently slows a purge down to that, whatever a removal costs: it is called behind each.
+func gently(ctx context.Context) (removed func(n int)) {
+	var mu sync.Mutex
+	last := time.Now()
+	return func(int) {
+		mu.Lock()
+		defer mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(min((purgeShare-1)*time.Since(last), time.Second)):
+		}
+		last = time.Now()
+	}
+}
+
 // keepPurging purges what was removed with on-remove=delete, what has been in the
 // trash for long enough, and what an interrupted purge has left, be it another
 // node's.
@@ -239,7 +258,7 @@ func (m *Manager) keepPurging(ctx context.Context, s *store) {
 			if !t.Purging && !t.purgeAtOnce && !s.isExpired(t.Entry) || !s.purges(ctx) {
 				continue
 			}
-			if err := m.purge(ctx, t, Progress{Entry: t.Entry, Number: 1, Total: 1}, nil); err != nil && ctx.Err() == nil {
+			if err := m.purge(ctx, t, gently(ctx)); err != nil && ctx.Err() == nil {
 				s.log.Warn("purge goes on later", "entry", t.Entry, "err", err)
 			}
 		}

@@ -154,7 +154,9 @@ func (m *Manager) EmptyTrash(ctx context.Context, which []string, report func(Pr
 	}
 	errs := []error{err}
 	for i, t := range list {
-		errs = append(errs, m.purge(ctx, t, Progress{Entry: t.Entry, Number: i + 1, Total: len(list)}, report))
+		removed, stop := counter(Progress{Entry: t.Entry, Number: i + 1, Total: len(list)}, report)
+		errs = append(errs, m.purge(ctx, t, removed))
+		stop()
 	}
 	return errors.Join(errs...)
 }
@@ -171,7 +173,8 @@ func choose(list []Trashed, which []string, listErr error) ([]Trashed, error) {
 	}), nil
 }
 
-func (m *Manager) purge(ctx context.Context, t Trashed, progress Progress, report func(Progress)) error {
+// purge calls removed, if not nil, as RemoveTree does.
+func (m *Manager) purge(ctx context.Context, t Trashed, removed func(n int)) error {
 	s, err := m.storeNamed(t.Store)
 	if err != nil {
 		return err
@@ -185,9 +188,7 @@ func (m *Manager) purge(ctx context.Context, t Trashed, progress Progress, repor
 	if err != nil {
 		return err
 	}
-	removed, stop := counter(progress, report)
 	err = cat.purge(ctx, t.Entry, removed)
-	stop()
 	if errors.Is(err, ErrNotInTrash) || errors.Is(err, fs.ErrNotExist) {
 		return nil // restored or purged meanwhile
 	}

@@ -326,6 +326,49 @@ func TestRunPurges(t *testing.T) {
 	})
 }
 
+// TestPurgeIsGentle in the background, and as fast as it can be when somebody waits.
+func TestPurgeIsGentle(t *testing.T) {
+	const files, each = 1000, 2 * time.Millisecond
+	tests := []struct {
+		doc   string
+		purge func(*testing.T, *Manager, *disk)
+		want  time.Duration
+	}{
+		{"by hand", func(t *testing.T, m *Manager, d *disk) {
+			trashed(t, m, d, "web", "", nil)
+			must(t, m.EmptyTrash(t.Context(), nil, nil))
+		}, files * each},
+		{"in the background", func(t *testing.T, m *Manager, d *disk) {
+			defer run(t, m)()
+			trashed(t, m, d, "web", "", map[string]string{"on-remove": "delete"})
+			time.Sleep(time.Minute)
+		}, files * each * purgeShare},
+	}
+	for _, tt := range tests {
+		t.Run(tt.doc, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, _, d := oneStore(t)
+				var took time.Duration
+				d.removeTree = func(_ context.Context, removed func(int)) error {
+					begin := time.Now()
+					for range files {
+						time.Sleep(each)
+						if removed != nil {
+							removed(1)
+						}
+					}
+					took = time.Since(begin)
+					return nil
+				}
+				tt.purge(t, m, d)
+				if took < tt.want*9/10 || took > tt.want*11/10 {
+					t.Errorf("it took %s, want %s", took, tt.want)
+				}
+			})
+		})
+	}
+}
+
 // TestRunTellsOfTrouble when it begins and when it ends.
 func TestRunTellsOfTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
