@@ -132,7 +132,8 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-legacy test-managed
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
 	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
-	$(MAKE) --no-print-directory bench ROUNDS=10
+	$(MAKE) --no-print-directory bench-parts ROUNDS=10
+	$(MAKE) --no-print-directory bench BENCH=quick
 
 # These wait more than they work: side by side they take little longer than one alone.
 .PHONY: test-legacy test-managed
@@ -161,7 +162,12 @@ soak: go ## Load three nodes and kill their drivers for DURATION (1h), with SEED
 	CGO_ENABLED=0 $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./hack/clustertest -soak.time='$(DURATION)' -soak.seed='$(SEED)'
 
 .PHONY: bench
-bench: go ## Measure both control planes side by side, ROUNDS (60) times (as root)
+bench: build ## Measure what users pay, beside what the same costs by hand; BENCH=quick for a trial (as root)
+	hack/install-deps.sh runtime cluster bench
+	$(GO) run ./hack/bench $(if $(filter quick,$(BENCH)),-quick)
+
+.PHONY: bench-parts
+bench-parts: go ## Measure both control planes side by side, ROUNDS (60) times (as root)
 	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1x ./cmd/glustervol -rounds='$(ROUNDS)'
 
 .PHONY: fuzz

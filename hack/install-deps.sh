@@ -12,6 +12,7 @@
 #   plugin   what builds the managed plugin besides
 #   machines what hack/machines takes, and a dockerd for it
 #   provision  what the tests of packages and provisioning take, machines included
+#   bench    what hack/bench takes besides
 #   test     all that the tests need, which includes build and runtime
 #
 # Debian starts the services it installs. That is left to it where systemd runs
@@ -22,7 +23,7 @@ set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 
 readonly policy=/usr/sbin/policy-rc.d
-readonly usage="usage: hack/install-deps.sh [--missing] build|client|gluster|docker|runtime|cluster|plugin|machines|provision|test..."
+readonly usage="usage: hack/install-deps.sh [--missing] build|client|gluster|docker|runtime|cluster|plugin|machines|provision|bench|test..."
 
 # Each line: how to tell that it is there (a command, a static one, a library or a
 # file), and the package.
@@ -65,6 +66,10 @@ static:busybox busybox-static
 vagrant vagrant
 ssh-keygen openssh-client
 openssl openssl
+"
+readonly bench_needs="
+fio fio
+gnuplot gnuplot-nox
 "
 readonly test_needs="
 docker-compose docker-compose
@@ -109,7 +114,8 @@ needs_of() {
         plugin) echo "$plugin_needs$(needs_of docker)" ;;
         machines) echo "$machines_needs$(needs_of docker)" ;;
         provision) echo "$machines_needs$(needs_of docker)$provision_needs" ;;
-        test) echo "$build_needs$(needs_of runtime)$cluster_needs$plugin_needs$machines_needs$test_needs" ;;
+        bench) echo "$bench_needs" ;;
+        test) echo "$build_needs$(needs_of runtime)$cluster_needs$plugin_needs$bench_needs$machines_needs$test_needs" ;;
         *) fail "no group '$1'; $usage" ;;
     esac
 }
