@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -274,6 +275,58 @@ func TestHeartOnFullStore(t *testing.T) {
 		b.stores[0].beat(t.Context())
 		if nodes, err := b.Nodes(t.Context()); err != nil || nodes[0].State != "silent" {
 			t.Errorf("a node that beats no more: %+v, %v", nodes, err)
+		}
+	})
+}
+
+// TestHundredNodes: a heartbeat costs no more than with ten, and who is alive is told from
+// who is not all the same.
+func TestHundredNodes(t *testing.T) {
+	const nodes, dead = 100, 70
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		m := newNode(t, "node-a", d).start(t)
+		must(t, m.stores[0].refresh(t.Context()))
+		others := make([]*catalog, nodes)
+		for i := range others {
+			others[i] = d.catalog(t, Node{ID: fmt.Sprint("other", i), Session: "1"})
+		}
+		looks, most := 0, 0
+		d.set(func(_ context.Context, op, _ string) error {
+			if op == "lstat" {
+				looks++
+			}
+			return nil
+		})
+		for beat := range 40 {
+			time.Sleep(beatPause)
+			for i, other := range others {
+				if i != dead || beat < 5 {
+					must(t, other.beat(t.Context()))
+				}
+			}
+			looks = 0
+			m.stores[0].beat(t.Context())
+			if beat > 0 {
+				most = max(most, looks)
+			}
+		}
+		if most > 35 { // two a node that is heard, and its own
+			t.Errorf("a beat took %d looks", most)
+		}
+		list, err := m.Nodes(t.Context())
+		must(t, err)
+		for _, n := range list {
+			want := "alive"
+			switch n.Node {
+			case "node-a":
+				want = "this node"
+			case fmt.Sprint("other", dead):
+				want = "silent"
+			}
+			if n.State != want {
+				t.Errorf("%s is %s, want %s", n.Node, n.State, want)
+			}
 		}
 	})
 }

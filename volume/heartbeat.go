@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,9 @@ const (
 	clashTime = 4 * beatPause
 	// aliveTime is for how long nothing may be heard of a node that is alive.
 	aliveTime = 5 * beatPause
+	// heardAtOnce is of how many others a node hears with each beat: all listen to all, and
+	// with a hundred nodes that would be most of what the bricks have to do.
+	heardAtOnce = 10
 	// forgetPatience is for how long a node has to be unheard of until a person
 	// may say that it is gone.
 	forgetPatience = 3 * time.Minute
@@ -53,12 +57,15 @@ type pulse struct {
 	beats uint32
 	// heard is when each other node, by number, was heard of last.
 	heard map[int]hearing
+	// turn is with whom of the others the next hearing begins.
+	turn int
 }
 
 type hearing struct {
 	// sign changes with every beat.
 	sign sign
-	at   time.Time
+	// at is when that was seen first, and seen when it was seen last.
+	at, seen time.Time
 }
 
 // sign is by what a node shows that it is alive.
@@ -220,25 +227,42 @@ func (c *catalog) hear(ctx context.Context, own int) error {
 	if err != nil {
 		return err
 	}
-	for _, one := range list {
-		if one.number == own || one.Forgotten {
-			continue
-		}
+	others := slices.DeleteFunc(list, func(one member) bool { return one.number == own || one.Forgotten })
+	for _, one := range c.pulse.next(others) {
 		now, err := c.signOf(ctx, one.number)
 		if err != nil {
 			return err
 		}
-		c.pulse.mu.Lock()
-		if last, known := c.pulse.heard[one.number]; !known || last.sign != now {
-			c.pulse.heard[one.number] = hearing{now, time.Now()}
-		}
-		c.pulse.mu.Unlock()
+		c.pulse.hear(one.number, now)
 	}
 	return nil
 }
 
-// unheard is for how long a node has not been heard of, and whether it has told
-// that its driver stops. It counts from when this node began to watch.
+// next are those of the others whose turn it is.
+func (p *pulse) next(others []member) []member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(others) <= heardAtOnce {
+		return others
+	}
+	begin := p.turn % len(others)
+	p.turn = begin + heardAtOnce
+	return slices.Concat(others[begin:], others[:begin])[:heardAtOnce]
+}
+
+func (p *pulse) hear(number int, now sign) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h, known := p.heard[number]
+	if !known || h.sign != now {
+		h = hearing{sign: now, at: time.Now()}
+	}
+	h.seen = time.Now()
+	p.heard[number] = h
+}
+
+// unheard is for how long a node was seen not to beat, and whether it has told that its
+// driver stops. It counts from when this node began to watch.
 func (p *pulse) unheard(number int) (silence time.Duration, stopped bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -246,7 +270,7 @@ func (p *pulse) unheard(number int) (silence time.Duration, stopped bool) {
 	if !known {
 		return 0, false
 	}
-	return time.Since(h.at), h.sign.inode == 0
+	return h.seen.Sub(h.at), h.sign.inode == 0
 }
 
 // leave tells others that the driver of this node stops.
