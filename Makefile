@@ -9,6 +9,7 @@ FUZZTIME ?= 30s
 ROUNDS ?= 60
 DURATION ?= 1h
 SEED ?= 0
+BASE ?= HEAD
 PLUGIN ?= glustervol
 ARCHS ?= amd64 arm64
 DIST ?= dist
@@ -165,6 +166,10 @@ soak: go ## Load three nodes and kill their drivers for DURATION (1h), with SEED
 bench: build ## Measure what users pay, beside what the same costs by hand; BENCH=quick for a trial (as root)
 	hack/install-deps.sh runtime cluster bench
 	$(GO) run ./hack/bench $(if $(filter quick,$(BENCH)),-quick)
+
+.PHONY: bench-compare
+bench-compare: go ## Compare what the driver's own parts cost with commit BASE (HEAD)
+	hack/bench-compare '$(BASE)'
 
 .PHONY: bench-parts
 bench-parts: go ## Measure both control planes side by side, ROUNDS (60) times (as root)

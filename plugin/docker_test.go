@@ -28,7 +28,7 @@ type dockerServer struct {
 	client http.Client
 }
 
-func serveDocker(t *testing.T, m Manager) *dockerServer {
+func serveDocker(t testing.TB, m Manager) *dockerServer {
 	t.Helper()
 	l, path := listen(t)
 	s := &dockerServer{socket: path, logs: new(logs)}
@@ -52,7 +52,7 @@ func serveDocker(t *testing.T, m Manager) *dockerServer {
 
 // post sends a request as dockerd does. The error is that of a connection that
 // broke.
-func (s *dockerServer) post(t *testing.T, path, body string) (status int, answer string, err error) {
+func (s *dockerServer) post(t testing.TB, path, body string) (status int, answer string, err error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://plugin"+path, strings.NewReader(body))
 	must(t, err)

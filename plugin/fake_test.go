@@ -99,7 +99,7 @@ func webVolume() volume.Volume {
 
 // socketPath is where a test may listen; the path of a unix socket has 107
 // bytes at most.
-func socketPath(t *testing.T) string {
+func socketPath(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.sock")
 	if len(path) > 100 {
@@ -108,7 +108,7 @@ func socketPath(t *testing.T) string {
 	return path
 }
 
-func listen(t *testing.T) (l net.Listener, path string) {
+func listen(t testing.TB) (l net.Listener, path string) {
 	t.Helper()
 	path = socketPath(t)
 	l, err := Listen(path, -1)
@@ -145,7 +145,7 @@ func (l *logs) with(words ...string) (found []string) {
 	return found
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 // testNode is this node's n-th run.
 func testNode(n int) Node { return Node{ID: "node-a", Session: fmt.Sprint(n)} }
 
-func openCatalog(t *testing.T, store gluster.FS, node Node) *catalog {
+func openCatalog(t testing.TB, store gluster.FS, node Node) *catalog {
 	t.Helper()
 	c := newCatalog(store, node)
 	c.patience = 0
@@ -374,7 +374,7 @@ func checkPurge(ctx context.Context, c *catalog, _ bool) error {
 	return nil
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

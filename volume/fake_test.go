@@ -37,14 +37,14 @@ type disk struct {
 // trap is asked before an operation; its error is that of the operation.
 type trap func(ctx context.Context, op, name string) error
 
-func newDisk(t *testing.T) *disk {
+func newDisk(t testing.TB) *disk {
 	t.Helper()
 	return &disk{dir: memoryDir(t), hidden: map[string]bool{}}
 }
 
 // memoryDir is an empty directory, in memory if this machine can: the catalog
 // syncs every file that it writes.
-func memoryDir(t *testing.T) string {
+func memoryDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "glustervol") //nolint:usetesting // t.TempDir is on disk
 	if err != nil {
@@ -212,7 +212,7 @@ func (p *plane) Usage(ctx context.Context, name string) (gluster.Usage, error) {
 
 // catalog is the catalog of the disk as another node works on it. That one
 // waits for nobody: what it finds under way it takes for left behind.
-func (d *disk) catalog(t *testing.T, node Node) *catalog {
+func (d *disk) catalog(t testing.TB, node Node) *catalog {
 	t.Helper()
 	p, err := d.plane(t.Context())
 	must(t, err)
@@ -221,7 +221,7 @@ func (d *disk) catalog(t *testing.T, node Node) *catalog {
 }
 
 // mustCreate makes a volume on a store.
-func mustCreate(t *testing.T, c *catalog, def Definition, adopt bool) Definition {
+func mustCreate(t testing.TB, c *catalog, def Definition, adopt bool) Definition {
 	t.Helper()
 	def, err := c.create(t.Context(), def, adopt)
 	must(t, err)
@@ -229,7 +229,7 @@ func mustCreate(t *testing.T, c *catalog, def Definition, adopt bool) Definition
 }
 
 // ownTombstone is the tombstone of a catalog's own node.
-func ownTombstone(t *testing.T, c *catalog, entry string) string {
+func ownTombstone(t testing.TB, c *catalog, entry string) string {
 	t.Helper()
 	number, err := c.members.join(t.Context())
 	must(t, err)
@@ -237,7 +237,7 @@ func ownTombstone(t *testing.T, c *catalog, entry string) string {
 }
 
 // mustWrite writes a file of the catalog.
-func mustWrite(t *testing.T, c *catalog, file string, r record) {
+func mustWrite(t testing.TB, c *catalog, file string, r record) {
 	t.Helper()
 	_, err := c.writeRecord(t.Context(), file, r)
 	must(t, err)
@@ -247,7 +247,7 @@ func mustWrite(t *testing.T, c *catalog, file string, r record) {
 func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
 
 // write puts a file onto the store by hand.
-func (d *disk) write(t *testing.T, name, data string) {
+func (d *disk) write(t testing.TB, name, data string) {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Dir(d.path(name)), 0o755))
 	must(t, os.WriteFile(d.path(name), []byte(data), 0o600))
@@ -260,7 +260,7 @@ func (d *disk) has(name string) bool {
 }
 
 // snapshot is all of a directory: mode, owner, and content or target, by path.
-func snapshot(t *testing.T, dir string) map[string]string {
+func snapshot(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	must(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -436,7 +436,7 @@ type node struct {
 // The addresses of a node's stores, in their order.
 var storeAddresses = []string{"gfs1:/one", "gfs1:/two"}
 
-func newNode(t *testing.T, id string, disks ...*disk) *node {
+func newNode(t testing.TB, id string, disks ...*disk) *node {
 	t.Helper()
 	n := &node{clients: newFakeClients(), logs: new(logs)}
 	n.config = Config{
@@ -467,7 +467,7 @@ func newNode(t *testing.T, id string, disks ...*disk) *node {
 }
 
 // start starts the node's driver. It does not run in the background.
-func (n *node) start(t *testing.T) *Manager {
+func (n *node) start(t testing.TB) *Manager {
 	t.Helper()
 	m, err := New(n.config)
 	must(t, err)
@@ -476,7 +476,7 @@ func (n *node) start(t *testing.T) *Manager {
 }
 
 // restart ends a driver and starts the next.
-func (n *node) restart(t *testing.T, m *Manager) *Manager {
+func (n *node) restart(t testing.TB, m *Manager) *Manager {
 	t.Helper()
 	must(t, m.Close())
 	n.clients.restart()
@@ -485,7 +485,7 @@ func (n *node) restart(t *testing.T, m *Manager) *Manager {
 }
 
 // oneStore is a driver of node-a with one store.
-func oneStore(t *testing.T) (*Manager, *node, *disk) {
+func oneStore(t testing.TB) (*Manager, *node, *disk) {
 	t.Helper()
 	d := newDisk(t)
 	n := newNode(t, "node-a", d)
@@ -493,7 +493,7 @@ func oneStore(t *testing.T) (*Manager, *node, *disk) {
 }
 
 // twoStores is a driver of node-a with two stores; the first is the default.
-func twoStores(t *testing.T) (m *Manager, n *node, one, two *disk) {
+func twoStores(t testing.TB) (m *Manager, n *node, one, two *disk) {
 	t.Helper()
 	one, two = newDisk(t), newDisk(t)
 	n = newNode(t, "node-a", one, two)
@@ -501,7 +501,7 @@ func twoStores(t *testing.T) (m *Manager, n *node, one, two *disk) {
 }
 
 // wantIs wants an error of a kind; nil wants none.
-func wantIs(t *testing.T, err, target error) {
+func wantIs(t testing.TB, err, target error) {
 	t.Helper()
 	if !errors.Is(err, target) {
 		t.Errorf("error %v, want %v", err, target)

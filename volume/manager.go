@@ -436,17 +436,18 @@ func (m *Manager) Get(ctx context.Context, name string) (Volume, error) {
 // List describes all volumes from memory, sorted by name. Of a name that is in
 // several stores, it has the one that Get returns.
 func (m *Manager) List() []Volume {
-	seen := map[string]bool{}
 	var list []Volume
 	for _, s := range m.stores {
-		for _, def := range s.list() {
-			if !seen[def.Name] {
-				seen[def.Name] = true
-				list = append(list, m.describe(s, def))
-			}
+		defs := s.list()
+		list = slices.Grow(list, len(defs))
+		for _, def := range defs {
+			list = append(list, m.describe(s, def))
 		}
 	}
-	slices.SortFunc(list, func(a, b Volume) int { return strings.Compare(a.Name, b.Name) })
+	if len(m.stores) > 1 {
+		slices.SortStableFunc(list, func(a, b Volume) int { return strings.Compare(a.Name, b.Name) })
+		list = slices.CompactFunc(list, func(a, b Volume) bool { return a.Name == b.Name }) // the first one stays
+	}
 	return list
 }
 

@@ -271,7 +271,9 @@ func (s *store) get(name string) (Definition, bool) {
 func (s *store) list() []Definition {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(s.known), func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+	list := slices.AppendSeq(make([]Definition, 0, len(s.known)), maps.Values(s.known))
+	slices.SortFunc(list, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })
+	return list
 }
 
 // remember notes a volume that this node has made or read.
