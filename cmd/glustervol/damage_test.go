@@ -335,7 +335,10 @@ func TestMissingDirectories(t *testing.T) {
 		}
 		const want = "the directory .glustervol/volumes is gone"
 		testnode.Eventually(t, "the trouble is told", func() bool { return strings.Contains(inspect(t, "web").Trouble, want) })
-		dockerFails(t, runArgs("true", "-v=web:/data"), "mount volume web", want)
+		testnode.Eventually(t, "no container starts", func() bool { // the driver has it for a second
+			_, err := testnode.TryDocker(runArgs("true", "-v=web:/data")...)
+			return err != nil && strings.Contains(err.Error(), "mount volume web: damaged file on the store: "+want)
+		})
 		cliFails(t, []string{"create", "new"}, "create volume new", ".glustervol/volumes")
 		if got := docker(t, "volume", "ls", "--quiet"); got != "web" {
 			t.Errorf("docker volume ls: %q", got)
