@@ -29,6 +29,7 @@ export PATH := $(if $(GO),$(patsubst %/,%,$(dir $(GO))):)$(PATH):/usr/sbin:/sbin
 export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 VERSION ?= $(or $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --dirty 2>/dev/null),unknown)
 
+TEST = CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS)
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 GOLANGCI_LINT := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 NFPM := bin/tools/nfpm-$(NFPM_VERSION)
@@ -130,19 +131,28 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	hack/install-deps.sh test
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint build bin/plugin/rootfs
 	$(GO) test -race -short -count=1 ./...
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-legacy test-managed
-	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
-	CGO_ENABLED=0 $(GO) test -count=1 -v -run '^TestAPI(Stress|Replacements)$$' ./gluster
-	$(MAKE) --no-print-directory bench-parts ROUNDS=10
-	$(MAKE) --no-print-directory bench BENCH=quick
+	$(MAKE) --no-print-directory --jobs=4 --output-sync=target $(TEST_PARTS)
 
-# These wait more than they work: side by side they take little longer than one alone.
-.PHONY: test-legacy test-managed
-test-legacy: go
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -skip '^TestManaged$$' $(filter-out %/hack/packagetest %/hack/provisiontest,$(shell $(GO) list ./...))
+# These wait more than they work: four at a time take little longer than one. The longest come first.
+TEST_PARTS := test-driver-a-n test-driver-o-z test-packages test-managed test-stress test-bench
+.PHONY: $(TEST_PARTS)
+test-driver-a-n test-driver-o-z: test-driver-%: go
+	$(TEST) -run '^Test[$(shell echo $* | tr a-z A-Z)]' -skip '^TestManaged$$' ./cmd/glustervol
 
 test-managed: go bin/plugin/rootfs
-	CGO_ENABLED=0 $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(TESTFLAGS) -run '^TestManaged$$' ./cmd/glustervol
+	$(TEST) -run '^TestManaged$$' ./cmd/glustervol
+
+# All but those that have a target of their own.
+test-packages: go
+	$(TEST) $(filter-out %/cmd/glustervol %/hack/packagetest %/hack/provisiontest,$(shell $(GO) list ./...))
+
+test-stress: go
+	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
+
+# Whether the benchmarks work, not how fast. 'make bench' would build beside tests that use what is built.
+test-bench: go
+	$(MAKE) --no-print-directory bench-parts ROUNDS=10
+	$(GO) run ./hack/bench -quick
 
 .PHONY: test-provision
 test-provision: build $(NFPM) ## Test packages and provisioning on machines with systemd (as root)
