@@ -133,7 +133,10 @@ func TestNewsOfHostileNames(t *testing.T) {
 			return nil
 		})
 		write("1111111111111111", 3, `"../nodes/secret", "/etc/secret", "a/../../secret"`)
-		if n := m.stores[0].news.heard["7"].Last; n != 3 {
+		heard := m.stores[0].news
+		heard.mu.Lock()
+		defer heard.mu.Unlock()
+		if n := heard.heard["7"].Last; n != 3 {
 			t.Errorf("heard of %d changes", n)
 		}
 	})
