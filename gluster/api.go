@@ -235,8 +235,10 @@ func (a *API) note(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case !unanswered(err):
+	case err == nil:
 		a.failing, a.explained = time.Time{}, nil
+	case !unanswered(err): // such as that there is no such Gluster volume, which stays explained
+		a.failing = time.Time{}
 	case a.failing.IsZero():
 		a.failing = time.Now()
 	}

@@ -70,7 +70,7 @@ func TestAPIConnect(t *testing.T) {
 		t.Run(tt.doc, func(t *testing.T) {
 			mend := tt.spoil(t)
 			api := newAPI(t, tt.store)
-			for range 2 { // the second explains itself as well
+			for range 4 { // libgfapi complains once; the others explain themselves as well
 				wantStartError(t, connect(t, api, time.Second), tt.hint, tt.permanent)
 			}
 			if err := api.Mkdir(t.Context(), "d", 0o755); err == nil {
