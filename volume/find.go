@@ -174,7 +174,13 @@ func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, erro
 	}
 	var def Definition
 	err = cat.whileUnderWay(ctx, name, func() (err error) {
-		if def, err = cat.find(ctx, name); err == nil {
+		def, err = cat.find(ctx, name)
+		if errors.Is(err, ErrDamaged) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.distrust(name, err)
+		}
+		if err == nil {
 			err = cat.refer(ctx, def)
 		}
 		return err

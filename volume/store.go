@@ -254,7 +254,7 @@ func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
 		}
 		s.drop(name)
 	case errors.Is(err, ErrDamaged):
-		s.distrust(name)
+		s.distrust(name, err)
 	}
 	return def, s.failed(err)
 }
@@ -305,10 +305,14 @@ func (s *store) keep(def Definition) {
 	}
 }
 
-// distrust has the definition be read again before anything is done to the volume:
-// it is damaged, and would be taken for the one that was read, since it has not been
+// distrust says once that a definition is damaged, and has it be read again before anything
+// is done to the volume: it would be taken for the one that was read, since it has not been
 // replaced. s.mu is held.
-func (s *store) distrust(name string) {
+func (s *store) distrust(name string, err error) {
+	if !s.damaged[name] {
+		s.damaged[name] = true
+		s.log.Error("volume cannot be served; its definition is left as it is", "volume", name, "err", err)
+	}
 	if def, known := s.known[name]; known {
 		def.inode = 0
 		s.known[name] = def
@@ -420,19 +424,10 @@ func (s *store) countRefresh() int {
 // learn looks up a name of which the listing tells something new.
 func (s *store) learn(ctx context.Context, name string) error {
 	_, err := s.lookUp(ctx, name)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) { // lookUp has told
 		return nil
 	}
-	if !errors.Is(err, ErrDamaged) {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.damaged[name] {
-		s.damaged[name] = true
-		s.log.Error("volume cannot be served; its definition is left as it is", "volume", name, "err", err)
-	}
-	return nil
+	return err
 }
 
 // setLimit notes the quota of a volume in bytes, 0 for none.
