@@ -27,10 +27,12 @@ func awaitHealed(t testing.TB, container, script, want string) {
 	t.Helper()
 	var got string
 	var err error
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); {
+		asked := time.Now()
 		if got, err = testnode.TryDocker("exec", container, "sh", "-c", script); err == nil && got == want {
 			return
 		}
+		testnode.Pause(asked)
 	}
 	t.Fatalf("%s: %q prints %q, %v; want %q\n%s", container, script, got, err, want, testnode.DockerLog())
 }

@@ -285,10 +285,12 @@ func held(t testing.TB, n *node, volume string, words ...string) {
 // within waits for something to be so, and fails the test when it is not in time.
 func within(t testing.TB, limit time.Duration, what string, holds func() bool) {
 	t.Helper()
-	for start := time.Now(); !holds(); time.Sleep(20 * time.Millisecond) {
+	start := time.Now()
+	for asked := start; !holds(); asked = time.Now() {
 		if time.Since(start) > limit {
 			t.Fatalf("not within %s: %s", limit, what)
 		}
+		testnode.Pause(asked)
 	}
 }
 

@@ -110,9 +110,17 @@ func TryDocker(args ...string) (string, error) {
 // Eventually waits until what holds, and fails the test when it does not in time.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !holds(); time.Sleep(10 * time.Millisecond) {
+	end := time.Now().Add(patience)
+	for asked := time.Now(); !holds(); asked = time.Now() {
 		if time.Now().After(end) {
 			t.Fatalf("not in time: %s", what)
 		}
+		Pause(asked)
 	}
+}
+
+// Pause waits until it is time to ask again, who asked last. A question can be a process
+// or two: who asks all the time keeps the machine from what is waited for.
+func Pause(asked time.Time) {
+	time.Sleep(min(max(10*time.Millisecond, 2*time.Since(asked)), 500*time.Millisecond))
 }
