@@ -2,6 +2,9 @@ module github.com/glustervol/glustervol
 
 go 1.26.0
 
+// What make builds changes under the go command that looks for packages.
+ignore ./bin
+
 require (
 	github.com/containerd/errdefs v1.0.0
 	github.com/coreos/go-systemd/v22 v22.7.0
