@@ -131,9 +131,9 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	hack/install-deps.sh test
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint build bin/plugin/rootfs
 	$(GO) test -race -short -count=1 ./...
-	$(MAKE) --no-print-directory --jobs=3 --output-sync=target $(TEST_PARTS)
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(TEST_PARTS)
 
-# These wait more than they work: three at a time take little longer than one. The longest come first.
+# These wait as much as they work: two at a time keep two cores busy. The longest come first.
 TEST_PARTS := test-driver-a-n test-driver-o-z test-packages test-managed test-stress test-bench
 .PHONY: $(TEST_PARTS)
 test-driver-a-n test-driver-o-z: test-driver-%: go

@@ -192,7 +192,7 @@ func tree(t testing.TB, gv *testnode.GlusterVolume) map[string]string {
 			return err
 		}
 		name := strings.TrimPrefix(path, root+"/")
-		if name == ".glusterfs" || name == ".glustervol/nodes" || name == ".glustervol/news" { // Gluster's own; what nodes say in their own time
+		if strings.HasPrefix(name, ".glusterfs") || name == ".glustervol/nodes" || name == ".glustervol/news" { // Gluster's own; what nodes say in their own time
 			return fs.SkipDir
 		}
 		info, err := entry.Info()
