@@ -43,7 +43,7 @@ func inputOutput(ctx context.Context, b *bench) error {
 	if err := n.run(ctx, "mkdir", "-p", "/run/hand/fio"); err != nil {
 		return err
 	}
-	rounds, seconds := 7, 8
+	rounds, seconds := 5, 5
 	if b.quick {
 		rounds, seconds = 1, 1
 	}
@@ -96,7 +96,7 @@ func purge(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	files := b.files / 5
+	files := b.files / 10
 	var ours, rm times
 	for i := range 2 {
 		name := fmt.Sprint("purged", i) // another one: the mount remembers a name for a second
