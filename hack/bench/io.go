@@ -147,7 +147,7 @@ func purgeBesideWork(ctx context.Context, b *bench, n *node, hand string) error 
 			return err
 		}
 		// Each round begins without a purge.
-		if err := n.run(ctx, "glustervol", "trash", "empty"); err != nil {
+		if err := n.run(ctx, "glustervol", "trash", "empty", name); err != nil {
 			return err
 		}
 	}

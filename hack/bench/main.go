@@ -94,6 +94,7 @@ func run(ctx context.Context, s settings, names []string) (err error) {
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s (%s so far)\n", one.name, time.Since(b.report.Begun).Round(time.Second))
 		if err := one.run(ctx, b); err != nil {
+			b.report.print(os.Stdout) // it may have taken half an hour
 			return fmt.Errorf("%s: %w", one.name, err)
 		}
 	}
