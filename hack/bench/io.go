@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
+
+	"github.com/glustervol/glustervol/volume"
 )
 
 // ioJobs are what fio does, with the figure that counts of its result.
@@ -147,7 +150,7 @@ func purgeBesideWork(ctx context.Context, b *bench, n *node, hand string) error 
 			return err
 		}
 		// Each round begins without a purge.
-		if err := n.run(ctx, "glustervol", "trash", "empty", name); err != nil {
+		if err := n.run(ctx, "glustervol", "trash", "empty", name); err != nil && !strings.Contains(err.Error(), volume.ErrNotInTrash.Error()) {
 			return err
 		}
 	}
