@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/glustervol/glustervol/gluster"
@@ -66,6 +67,8 @@ type Manager struct {
 	containers containers
 	// purges keeps purges of one entry of the trash apart.
 	purges nameLocks
+	// emptying counts the people who wait for the trash to be emptied.
+	emptying atomic.Int32
 	// healings are of containers whose client died.
 	healings healings
 }

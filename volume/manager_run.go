@@ -227,12 +227,17 @@ func (s *store) purges(ctx context.Context) bool {
 const purgeShare = 4
 
 // gently slows a purge down to that, whatever a removal costs: it is called behind each.
-func gently(ctx context.Context) (removed func(n int)) {
+// Nobody who empties the trash has to wait for it.
+func (m *Manager) gently(ctx context.Context) (removed func(n int)) {
 	var mu sync.Mutex
 	last := time.Now()
 	return func(int) {
 		mu.Lock()
 		defer mu.Unlock()
+		if m.emptying.Load() > 0 {
+			last = time.Now()
+			return
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(min((purgeShare-1)*time.Since(last), time.Second)):
@@ -258,7 +263,7 @@ func (m *Manager) keepPurging(ctx context.Context, s *store) {
 			if !t.Purging && !t.purgeAtOnce && !s.isExpired(t.Entry) || !s.purges(ctx) {
 				continue
 			}
-			if err := m.purge(ctx, t, gently(ctx)); err != nil && ctx.Err() == nil {
+			if err := m.purge(ctx, t, m.gently(ctx)); err != nil && ctx.Err() == nil {
 				s.log.Warn("purge goes on later", "entry", t.Entry, "err", err)
 			}
 		}

@@ -146,6 +146,8 @@ type Progress struct {
 // of the trash. It calls report, if not nil, now and then, one call at a time.
 // It takes as long as there are files; ctx stops it between two of them.
 func (m *Manager) EmptyTrash(ctx context.Context, which []string, report func(Progress)) error {
+	m.emptying.Add(1)
+	defer m.emptying.Add(-1)
 	list, err := m.Trash(ctx)
 	if len(which) > 0 {
 		if list, err = choose(list, which, err); err != nil {

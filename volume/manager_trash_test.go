@@ -343,6 +343,14 @@ func TestPurgeIsGentle(t *testing.T) {
 			trashed(t, m, d, "web", "", map[string]string{"on-remove": "delete"})
 			time.Sleep(time.Minute)
 		}, files * each * purgeShare},
+		{"by a person, when it has begun in the background", func(t *testing.T, m *Manager, d *disk) {
+			defer run(t, m)()
+			entry := trashed(t, m, d, "web", "", map[string]string{"on-remove": "delete"})
+			time.Sleep(each)
+			if err := m.EmptyTrash(t.Context(), []string{entry}, nil); err != nil && !errors.Is(err, ErrNotInTrash) {
+				t.Error(err)
+			}
+		}, files * each},
 	}
 	for _, tt := range tests {
 		t.Run(tt.doc, func(t *testing.T) {
