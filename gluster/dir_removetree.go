@@ -125,10 +125,11 @@ func (r treeRemover) batch(dir *os.File) ([]Entry, error) {
 		for _, e := range list {
 			entry := Entry{Name: e.Name(), Dir: e.IsDir()}
 			if !entry.Dir {
-				if entry.Dir, err = unlink(dir, entry.Name); err != nil {
+				var n int
+				if n, entry.Dir, err = unlink(dir, entry.Name); err != nil {
 					return nil, err
 				}
-				files++
+				files += n
 			}
 			entries = append(entries, entry)
 			if r.ctx.Err() != nil {
@@ -139,17 +140,19 @@ func (r treeRemover) batch(dir *os.File) ([]Entry, error) {
 	})
 }
 
-// unlink removes a file. A listing's type is a hint: isDir tells that the name
-// is a directory after all.
-func unlink(dir *os.File, name string) (isDir bool, err error) {
+// unlink removes a file, unless somebody else has, and tells how many are gone by it.
+// A listing's type is a hint: isDir tells that the name is a directory after all.
+func unlink(dir *os.File, name string) (removed int, isDir bool, err error) {
 	err = unix.Unlinkat(int(dir.Fd()), name, 0)
 	switch {
-	case err == nil || errors.Is(err, fs.ErrNotExist):
-		return false, nil
+	case err == nil:
+		return 1, false, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, false, nil
 	case errors.Is(err, unix.EISDIR):
-		return true, nil
+		return 0, true, nil
 	default:
-		return false, &fs.PathError{Op: "remove", Path: name, Err: err}
+		return 0, false, &fs.PathError{Op: "remove", Path: name, Err: err}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Trash lists what is in the trash of all stores, the oldest first. Stores and
@@ -190,7 +191,9 @@ func (m *Manager) purge(ctx context.Context, t Trashed, removed func(n int)) err
 	if err != nil {
 		return err
 	}
-	err = cat.purge(ctx, t.Entry, removed)
+	ctx, progress, stop := whileItGoesOn(ctx, removed)
+	defer stop()
+	err = cat.purge(ctx, t.Entry, progress)
 	if errors.Is(err, ErrNotInTrash) || errors.Is(err, fs.ErrNotExist) {
 		return nil // restored or purged meanwhile
 	}
@@ -199,6 +202,31 @@ func (m *Manager) purge(ctx context.Context, t Trashed, removed func(n int)) err
 	}
 	m.config.Log.Info("volume purged", "entry", t.Entry, "store", t.Store)
 	return nil
+}
+
+// purgePatience is for how long a purge may remove nothing. Gluster does without a
+// server that has lost its power after 42 s.
+const purgePatience = 3 * time.Minute
+
+// errStalled ends a purge that does not go on, be it that the store hangs, or that it
+// lists what it says is not there. It leaves the entry to another purge.
+var errStalled = fmt.Errorf("nothing could be removed for %s; call 'glustervol trash empty' again, and it goes on", purgePatience)
+
+// whileItGoesOn returns a context that is done, because of errStalled, when progress
+// has not been called for purgePatience. A purge has no other end: it takes as long as
+// there are files.
+func whileItGoesOn(ctx context.Context, removed func(n int)) (_ context.Context, progress func(n int), stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(purgePatience, func() { cancel(errStalled) })
+	progress = func(n int) {
+		if removed != nil {
+			removed(n)
+		}
+		if n > 0 {
+			timer.Reset(purgePatience)
+		}
+	}
+	return ctx, progress, func() { timer.Stop(); cancel(nil) }
 }
 
 // counter reports that a purge begins, and then what it has removed, until it

@@ -276,6 +276,35 @@ func TestEmptyTrashStops(t *testing.T) {
 	}
 }
 
+// TestPurgeStalls has a purge go on for long, and then not any more: it ends, tells so,
+// and leaves the entry to another.
+func TestPurgeStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _, d := oneStore(t)
+		entry := trashed(t, m, d, "web", "", nil)
+		begin := time.Now()
+		const working = 2 * purgePatience
+		d.removeTree = func(ctx context.Context, removed func(int)) error {
+			for time.Since(begin) < working {
+				time.Sleep(purgePatience / 2)
+				removed(1)
+			}
+			removed(0) // a removal of what is gone is none
+			return hang(ctx, "remove tree", trashData(entry))
+		}
+		err := m.EmptyTrash(t.Context(), nil, nil)
+		wantIs(t, err, errStalled)
+		if took := time.Since(begin); took != working+purgePatience {
+			t.Errorf("it took %s", took)
+		}
+		d.removeTree = nil
+		must(t, m.EmptyTrash(t.Context(), nil, nil))
+		if d.has(trashData(entry)) {
+			t.Error("it does not go on")
+		}
+	})
+}
+
 // run runs a driver's background work until stop.
 func run(t *testing.T, m *Manager) (stop func()) {
 	t.Helper()

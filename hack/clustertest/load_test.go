@@ -94,11 +94,11 @@ func pick[T any](w *worker, list []T) T { return list[w.random.IntN(len(list))] 
 
 // resolve repeats an operation until it has succeeded, or, when it is not the first
 // attempt, failed in a way that tells that an earlier one has succeeded.
-func (w *worker) resolve(what string, op func() error, succeeded ...error) {
+func (w *worker) resolve(what string, op func(ctx context.Context) error, succeeded ...error) {
 	w.done[strings.Fields(what)[0]]++
 	start := time.Now()
 	for attempt := 1; ; attempt++ {
-		err := op()
+		err := w.answered(op)
 		if err == nil {
 			return
 		}
@@ -115,12 +115,30 @@ func (w *worker) resolve(what string, op func() error, succeeded ...error) {
 	}
 }
 
+// errNoEnd is of what did not come to an end.
+var errNoEnd = fmt.Errorf("no end within %s", resolveTime)
+
+// answered does something, and leaves it when it does not come to an end: a call on a
+// hung mount has none.
+func (w *worker) answered(op func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(w.ctx, resolveTime, errNoEnd)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- op(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 func (w *worker) create() {
 	w.made++
 	v := &ledger{name: fmt.Sprintf("soak-%d-%d", w.number, w.made), files: map[string]string{}, doubtful: map[string]bool{}}
 	n := pick(w, w.c.nodes)
-	w.resolve("create "+v.name+" on "+n.name, func() error {
-		made, err := n.admin.Create(w.ctx, v.name, nil)
+	w.resolve("create "+v.name+" on "+n.name, func(ctx context.Context) error {
+		made, err := n.admin.Create(ctx, v.name, nil)
 		v.id = made.ID
 		return err
 	})
@@ -133,23 +151,24 @@ func (w *worker) mount(v *ledger, fn func(dir string) error) {
 	order := w.random.Perm(len(w.c.nodes))
 	n, raider := w.c.nodes[order[0]], w.c.nodes[order[1]]
 	var path string
-	w.resolve("mount "+v.name+" on "+n.name, func() (err error) {
-		path, err = n.admin.Mount(w.ctx, v.name)
+	w.resolve("mount "+v.name+" on "+n.name, func(ctx context.Context) (err error) {
+		path, err = n.admin.Mount(ctx, v.name)
 		return err
 	})
 	var raid sync.WaitGroup
 	raid.Go(func() { w.raid(raider, v, "mounted on "+n.name) })
-	if err := fn(n.path(path)); err != nil {
+	if err := w.answered(func(context.Context) error { return fn(n.path(path)) }); err != nil {
 		w.t.Errorf("worker %d: volume %s, mounted on %s: %v", w.number, v.name, n.name, err)
 	}
 	raid.Wait()
-	w.resolve("unmount "+v.name+" on "+n.name, func() error { return n.admin.Unmount(w.ctx, v.name) })
+	w.resolve("unmount "+v.name+" on "+n.name, func(ctx context.Context) error { return n.admin.Unmount(ctx, v.name) })
 }
 
 // raid tries to remove a volume that is in use.
 func (w *worker) raid(n *node, v *ledger, use string) {
-	if err := n.admin.Remove(w.ctx, v.name, "", false); err == nil {
-		w.t.Errorf("worker %d: %s has removed volume %s, which is %s", w.number, n.name, v.name, use)
+	err := w.answered(func(ctx context.Context) error { return n.admin.Remove(ctx, v.name, "", false) })
+	if err == nil || errors.Is(err, errNoEnd) {
+		w.t.Errorf("worker %d: %s has removed volume %s, which is %s, or hangs (%v)", w.number, n.name, v.name, use, err)
 	}
 }
 
@@ -212,8 +231,8 @@ func (w *worker) remove(i int) {
 	}
 	n := pick(w, w.c.nodes)
 	start := time.Now()
-	w.resolve("remove "+v.name+" on "+n.name, func() error {
-		err := n.admin.Remove(w.ctx, v.name, "", false)
+	w.resolve("remove "+v.name+" on "+n.name, func(ctx context.Context) error {
+		err := n.admin.Remove(ctx, v.name, "", false)
 		if err != nil && strings.Contains(err.Error(), " is in use on ") && time.Since(start) > stuckTime {
 			v.stuck, err = true, nil
 		}
@@ -227,13 +246,13 @@ func (w *worker) remove(i int) {
 func (w *worker) restore(i int) {
 	v := take(&w.trashed, i)
 	n := pick(w, w.c.nodes)
-	w.resolve("restore "+v.entry()+" on "+n.name, func() error {
-		_, err := n.admin.Restore(w.ctx, v.entry(), "")
+	w.resolve("restore "+v.entry()+" on "+n.name, func(ctx context.Context) error {
+		_, err := n.admin.Restore(ctx, v.entry(), "")
 		return err
 	}, volume.ErrNotInTrash)
 	former := v.id // a volume that comes back is another one
-	w.resolve("inspect "+v.name+" on "+n.name, func() error {
-		info, err := n.admin.Inspect(w.ctx, v.name)
+	w.resolve("inspect "+v.name+" on "+n.name, func(ctx context.Context) error {
+		info, err := n.admin.Inspect(ctx, v.name)
 		if err == nil && info.ID == former {
 			err = fmt.Errorf("volume %s is %s still", v.name, former)
 		}
@@ -246,7 +265,7 @@ func (w *worker) restore(i int) {
 func (w *worker) purge(i int) {
 	v := take(&w.trashed, i)
 	n := pick(w, w.c.nodes)
-	w.resolve("purge "+v.entry()+" on "+n.name, func() error { return n.admin.EmptyTrash(w.ctx, []string{v.entry()}, func(volume.Progress) {}) }, volume.ErrNotInTrash)
+	w.resolve("purge "+v.entry()+" on "+n.name, func(ctx context.Context) error { return n.admin.EmptyTrash(ctx, []string{v.entry()}, func(volume.Progress) {}) }, volume.ErrNotInTrash)
 }
 
 // runContainer has a container write a file. dockerd does not repeat what the
@@ -267,7 +286,7 @@ func (w *worker) runContainer(v *ledger) {
 }
 
 func (w *worker) removeContainer(n *node, name string) {
-	w.resolve("rm "+name+" on "+n.name, func() error {
+	w.resolve("rm "+name+" on "+n.name, func(ctx context.Context) error {
 		_, err := n.tryDocker("rm", "--force", name)
 		return err
 	}, errors.New("No such container"))
@@ -281,7 +300,7 @@ func (w *worker) holdByContainer(v *ledger) {
 	name := fmt.Sprintf("hold-%d-%d", w.number, w.made)
 	w.done["hold"]++
 	if _, err := n.tryDocker("create", "--name="+name, "--volume="+v.name+":/data", "--volume-driver=glustervol", testnode.Image, "true"); err == nil {
-		w.resolve("tell of "+name+" on "+n.name, func() error { return published(n, v, name) })
+		w.resolve("tell of "+name+" on "+n.name, func(ctx context.Context) error { return published(n, v, name) })
 		for _, i := range order {
 			w.raid(w.c.nodes[i], v, "used by container "+name+" on "+n.name)
 		}

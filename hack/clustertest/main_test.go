@@ -9,6 +9,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,6 +127,29 @@ func (c *cluster) checkLogs() {
 			c.t.Logf("%s:\n%s", file, log[max(0, len(log)-20000):])
 		}
 	}
+	if !c.t.Failed() {
+		return
+	}
+	for _, n := range c.nodes {
+		c.t.Logf("what the driver of %s is doing:\n%s", n.name, n.goroutines())
+	}
+}
+
+// goroutines are those of the node's driver, for tests that failed because something hung.
+func (n *node) goroutines() string {
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", n.path("/run/glustervol/admin.sock"))
+		},
+	}}
+	response, err := client.Get("http://glustervol/debug/pprof/goroutine?debug=2")
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return fmt.Sprintf("%s (%v)", text, err)
 }
 
 // driverBinary builds the driver once, as 'make build' does.
