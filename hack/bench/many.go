@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net"
@@ -100,10 +99,7 @@ func (b *bench) idle(ctx context.Context, n *node) (float64, error) {
 	if b.quick {
 		window = 5 * time.Second
 	}
-	if err := n.run(ctx, "gluster", "volume", "profile", "gv0", "start"); err != nil && !strings.Contains(err.Error(), "already") {
-		return 0, err
-	}
-	if _, err := brickOperations(ctx, n); err != nil { // the interval begins
+	if err := n.startCounting(ctx); err != nil {
 		return 0, err
 	}
 	select {
@@ -111,39 +107,8 @@ func (b *bench) idle(ctx context.Context, n *node) (float64, error) {
 		return 0, ctx.Err()
 	case <-time.After(window):
 	}
-	count, err := brickOperations(ctx, n)
-	return float64(count) / window.Seconds(), err
-}
-
-// brickOperations is how many operations the busiest brick has carried out since the
-// last call, but for those of Gluster's own.
-func brickOperations(ctx context.Context, n *node) (int, error) {
-	out, err := n.output(ctx, "gluster", "--xml", "volume", "profile", "gv0", "info", "incremental")
-	if err != nil {
-		return 0, err
-	}
-	var profile struct {
-		Bricks []struct {
-			Operations []struct {
-				Name string `xml:"name"`
-				Hits int    `xml:"hits"`
-			} `xml:"intervalStats>fopStats>fop"`
-		} `xml:"volProfile>brick"`
-	}
-	if err := xml.Unmarshal([]byte(out), &profile); err != nil {
-		return 0, err
-	}
-	most := 0
-	for _, brick := range profile.Bricks {
-		sum := 0
-		for _, operation := range brick.Operations {
-			if operation.Name != "FORGET" && operation.Name != "RELEASE" && operation.Name != "RELEASEDIR" { // no request
-				sum += operation.Hits
-			}
-		}
-		most = max(most, sum)
-	}
-	return most, nil
+	done, err := n.counted(ctx)
+	return done.sum() / window.Seconds(), err
 }
 
 // seenElsewhere measures how long after its creation the other nodes list a volume.

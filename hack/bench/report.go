@@ -47,6 +47,15 @@ type report struct {
 	Figures []figure  `json:"figures"`
 	Points  []point   `json:"points"`
 	Samples []sample  `json:"samples"`
+	Wire    []wire    `json:"wire"`
+}
+
+// wire is what one thing has a brick do, in operations, with what all nodes ask for meanwhile
+// of themselves.
+type wire struct {
+	What       string     `json:"what"`
+	Operations float64    `json:"operations"`
+	Kinds      operations `json:"kinds"`
 }
 
 // sample describes what one way to do one thing took, in milliseconds.
@@ -83,6 +92,14 @@ func (r *report) print(w io.Writer) {
 			verdict = "met"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%.3g %s\t%s\t%s\n", f.Name, f.Wanted, f.Value, f.Unit, verdict, f.Measured)
+	}
+	fmt.Fprintln(t, "\t\t\t\t")
+	_ = t.Flush()
+	if len(r.Wire) > 0 {
+		fmt.Fprintln(t, "WHAT\tON A BRICK\tOF WHICH")
+	}
+	for _, w := range r.Wire {
+		fmt.Fprintf(t, "%s\t%.1f operations\t%s\n", w.What, w.Operations, w.Kinds)
 	}
 	_ = t.Flush()
 }

@@ -265,7 +265,9 @@ func (w *worker) restore(i int) {
 func (w *worker) purge(i int) {
 	v := take(&w.trashed, i)
 	n := pick(w, w.c.nodes)
-	w.resolve("purge "+v.entry()+" on "+n.name, func(ctx context.Context) error { return n.admin.EmptyTrash(ctx, []string{v.entry()}, func(volume.Progress) {}) }, volume.ErrNotInTrash)
+	w.resolve("purge "+v.entry()+" on "+n.name, func(ctx context.Context) error {
+		return n.admin.EmptyTrash(ctx, []string{v.entry()}, func(volume.Progress) {})
+	}, volume.ErrNotInTrash)
 }
 
 // runContainer has a container write a file. dockerd does not repeat what the

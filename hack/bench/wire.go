@@ -1,0 +1,118 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/xml"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// operations are how many of each kind a brick has carried out, as Gluster's profile
+// counts them.
+type operations map[string]float64
+
+func (o operations) sum() (total float64) {
+	for _, count := range o {
+		total += count
+	}
+	return total
+}
+
+// String lists them, the most frequent first.
+func (o operations) String() string {
+	kinds := slices.SortedFunc(maps.Keys(o), func(a, b string) int { return cmp.Or(cmp.Compare(o[b], o[a]), cmp.Compare(a, b)) })
+	var list []string
+	for _, kind := range kinds {
+		list = append(list, fmt.Sprintf("%s %.1f", strings.ToLower(kind), o[kind]))
+	}
+	return strings.Join(list, ", ")
+}
+
+// startCounting has the bricks count what they carry out from now on.
+func (n *node) startCounting(ctx context.Context) error {
+	if err := n.run(ctx, "gluster", "volume", "profile", "gv0", "start"); err != nil && !strings.Contains(err.Error(), "already") {
+		return err
+	}
+	_, err := n.counted(ctx)
+	return err
+}
+
+// counted is what the busiest brick has carried out since the last call, but for
+// what nobody has asked for.
+func (n *node) counted(ctx context.Context) (operations, error) {
+	out, err := n.output(ctx, "gluster", "--xml", "volume", "profile", "gv0", "info", "incremental")
+	if err != nil {
+		return nil, err
+	}
+	var profile struct {
+		Bricks []struct {
+			Operations []struct {
+				Name string  `xml:"name"`
+				Hits float64 `xml:"hits"`
+			} `xml:"intervalStats>fopStats>fop"`
+		} `xml:"volProfile>brick"`
+	}
+	if err := xml.Unmarshal([]byte(out), &profile); err != nil {
+		return nil, err
+	}
+	busiest := operations{}
+	for _, brick := range profile.Bricks {
+		counts := operations{}
+		for _, one := range brick.Operations {
+			if !slices.Contains([]string{"FORGET", "RELEASE", "RELEASEDIR"}, one.Name) {
+				counts[one.Name] += one.Hits
+			}
+		}
+		if counts.sum() > busiest.sum() {
+			busiest = counts
+		}
+	}
+	return busiest, nil
+}
+
+// settleTime is what the other nodes take to read what is new.
+const settleTime = 3 * time.Second
+
+// onTheWire counts what each of the calls, and what it is compared with, has a brick do.
+func onTheWire(ctx context.Context, b *bench, n *node, hand string) error {
+	var names []string
+	for i := range min(b.rounds, 50) {
+		names = append(names, fmt.Sprint("wire", i))
+	}
+	var t callTimes
+	for i, step := range t.steps(ctx, n, hand, "") {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(settleTime):
+		}
+		if err := n.startCounting(ctx); err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := t.steps(ctx, n, hand, name)[i].do(); err != nil {
+				return err
+			}
+		}
+		done, err := n.counted(ctx)
+		if err != nil {
+			return err
+		}
+		for kind := range done {
+			done[kind] /= float64(len(names))
+		}
+		b.report.Wire = append(b.report.Wire, wire{step.what, done.sum(), done})
+	}
+	for _, name := range names {
+		if err := os.RemoveAll(filepath.Join(hand, name+"-moved")); err != nil {
+			return err
+		}
+	}
+	return n.run(ctx, "gluster", "volume", "profile", "gv0", "stop")
+}
