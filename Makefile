@@ -130,11 +130,10 @@ test: go ## Install what tests need; lint, build, and run all tests (as root)
 	@test "$$(id -u)" = 0 || { echo "make test: mounts file systems and runs Gluster and Docker: run 'sudo make test'" >&2; exit 1; }
 	hack/install-deps.sh test
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint build bin/plugin/rootfs
-	$(GO) test -race -short -count=1 ./...
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(TEST_PARTS)
+	$(MAKE) --no-print-directory --jobs=3 --output-sync=target $(TEST_PARTS)
 
-# These wait as much as they work: two at a time keep two cores busy. The longest come first.
-TEST_PARTS := test-driver-a-n test-driver-o-z test-packages test-managed test-stress test-bench
+# These wait more than they work: three at a time keep two cores busy. The longest come first.
+TEST_PARTS := test-packages test-driver-o-z test-driver-a-n test-managed test-race test-bench test-stress
 .PHONY: $(TEST_PARTS)
 test-driver-a-n test-driver-o-z: test-driver-%: go
 	$(TEST) -run '^Test[$(shell echo $* | tr a-z A-Z)]' -skip '^TestManaged$$' ./cmd/glustervol
@@ -145,6 +144,9 @@ test-managed: go bin/plugin/rootfs
 # All but those that have a target of their own.
 test-packages: go
 	$(TEST) $(filter-out %/cmd/glustervol %/hack/packagetest %/hack/provisiontest,$(shell $(GO) list ./...))
+
+test-race: go
+	$(GO) test -race -short -count=1 ./...
 
 test-stress: go
 	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
