@@ -94,6 +94,8 @@ type catalog struct {
 	// patience and tombstonePatience are settlePatience and tombstonePatience,
 	// but for tests.
 	patience, tombstonePatience time.Duration
+	// lookUpsAtOnce is the constant, but for tests that want one order.
+	lookUpsAtOnce int
 	// seen has when a leftover was first seen, by the monotonic clock.
 	mu   sync.Mutex
 	seen map[string]time.Time
@@ -123,7 +125,7 @@ func newCatalog(store gluster.FS, node Node) *catalog {
 		pulse:    newPulse(node.Session),
 		news:     newNews(node.Session),
 		log:      slog.New(slog.DiscardHandler),
-		patience: settlePatience, tombstonePatience: tombstonePatience, seen: map[string]time.Time{},
+		patience: settlePatience, tombstonePatience: tombstonePatience, lookUpsAtOnce: lookUpsAtOnce, seen: map[string]time.Time{},
 	}
 }
 

@@ -197,6 +197,7 @@ func (e *explorer) start(w *world) []*actor {
 // removal that is not committed.
 func (e *explorer) catalog(w *world, store gluster.FS, node string) *catalog {
 	c := newCatalog(store, Node{ID: node, Session: "1"})
+	c.lookUpsAtOnce = 1 // an actor asks for one operation at a time
 	c.patience, c.tombstonePatience = math.MaxInt64, 0
 	if !e.scenario.strangers {
 		known := newMembers(w.fs, node)

@@ -172,8 +172,18 @@ func (s *store) lookUpForUse(ctx context.Context, name string) (Definition, erro
 	if err != nil {
 		return Definition{}, err
 	}
-	var def Definition
+	def, known := s.get(name)
 	err = cat.whileUnderWay(ctx, name, func() (err error) {
+		if known && !cat.references.has(def.ID) {
+			// Whether it still is what it was, is looked at behind the reference anyhow.
+			known = false
+			unread := def
+			unread.inode = 0 // its definition may be damaged where it lies
+			err = cat.refer(ctx, unread)
+			if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrDamaged) {
+				return err
+			}
+		}
 		def, err = cat.find(ctx, name)
 		if errors.Is(err, ErrDamaged) {
 			s.mu.Lock()

@@ -85,17 +85,22 @@ func (m *Manager) keepTelling(ctx context.Context, s *store) {
 			return
 		case <-s.news.toTell:
 		}
-		if m.inBackground(ctx, s.tell) == nil {
-			continue
+		pause := tellPause
+		if m.inBackground(ctx, s.tell) != nil {
+			// keepFresh tells of a store's trouble, and others find the changes without news.
+			pause = beatPause
+			s.news.tellSoon()
 		}
-		// keepFresh tells of a store's trouble, and others find the changes without news.
 		select {
 		case <-ctx.Done():
-		case <-time.After(beatPause):
-			s.news.tellSoon()
+		case <-time.After(pause):
 		}
 	}
 }
+
+// tellPause is how long a node gathers news behind the last ones: each is a file, which costs
+// as much as a volume's own.
+const tellPause = 300 * time.Millisecond
 
 // trouble is told of when it begins, changes and ends, not every second between.
 type trouble struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +114,47 @@ func TestNewsMissed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNewsAreGathered has a node change much in a moment: the first change is told at once,
+// the others together.
+func TestNewsAreGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDisk(t)
+		one, other := newNode(t, "node-a", d).start(t), newNode(t, "node-b", d).start(t)
+		defer run(t, one)()
+		defer run(t, other)()
+		time.Sleep(5 * time.Second)
+		var mu sync.Mutex
+		files := 0
+		d.set(func(_ context.Context, op, name string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if op == "create" && strings.HasPrefix(name, newsDir) {
+				files++
+			}
+			return nil
+		})
+		const volumes = 50
+		for i := range volumes {
+			must(t, one.Create(t.Context(), fmt.Sprint("volume", i), nil))
+			time.Sleep(20 * time.Millisecond)
+			mu.Lock()
+			if i == 0 && files != 1 {
+				t.Errorf("%d files of news tell of the first change", files)
+			}
+			mu.Unlock()
+		}
+		time.Sleep(2 * time.Second)
+		if known := knownNames(other.stores[0]); len(known) != volumes {
+			t.Errorf("%d volumes are known elsewhere", len(known))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if most := 2 + int(volumes*20*time.Millisecond/tellPause); files > most {
+			t.Errorf("%d files of news, wanted at most %d", files, most)
+		}
+	})
 }
 
 // TestNewsOfHostileNames: what a file of news names is looked up as a volume, or not at all.

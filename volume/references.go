@@ -10,11 +10,13 @@ import (
 	"maps"
 	"path"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -280,39 +282,68 @@ func (c *catalog) lookReferred(ctx context.Context, def Definition) error {
 // tombstones tells whether a node but one has a tombstone of a volume. That of a
 // node that was forgotten counts too: it may be asleep only.
 func (c *catalog) tombstones(ctx context.Context, def Definition, nodes []member, but int) (bool, error) {
-	for _, one := range nodes {
-		if one.number == but {
-			continue
+	there := make([]bool, len(nodes))
+	err := c.ofEach(ctx, nodes, func(ctx context.Context, i int) (err error) {
+		if nodes[i].number != but {
+			there[i], err = c.exists(ctx, tombstoneFile(def.entry(), nodes[i].number))
 		}
-		if there, err := c.exists(ctx, tombstoneFile(def.entry(), one.number)); there || err != nil {
-			return there, err
-		}
+		return err
+	})
+	if slices.Contains(there, true) {
+		return true, nil
 	}
-	return false, nil
+	return false, err
+}
+
+// lookUpsAtOnce is how many nodes are looked at together.
+const lookUpsAtOnce = 8
+
+// ofEach looks something up of each of the nodes, in any order. The first error ends it.
+func (c *catalog) ofEach(ctx context.Context, nodes []member, look func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(c.lookUpsAtOnce)
+	for i := range nodes {
+		group.Go(func() error { return look(ctx, i) })
+	}
+	return group.Wait()
 }
 
 // holders are the nodes but one that use a volume.
 func (c *catalog) holders(ctx context.Context, def Definition, nodes []member, but int) ([]Holder, error) {
+	found := make([]*Holder, len(nodes))
+	err := c.ofEach(ctx, nodes, func(ctx context.Context, i int) (err error) {
+		if one := nodes[i]; one.number != but && !one.Forgotten {
+			found[i], err = c.holder(ctx, def, one)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
 	var holders []Holder
-	for _, one := range nodes {
-		if one.number == but || one.Forgotten {
-			continue
+	for _, one := range found {
+		if one != nil {
+			holders = append(holders, *one)
 		}
-		holder := Holder{Node: one.Node, number: one.number}
-		holder.silence, holder.stopped = c.pulse.unheard(one.number)
-		var err error
-		holder.reference, err = c.readReference(ctx, referenceFile(one.number, def.ID))
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case errors.Is(err, ErrDamaged):
-			holder.Unreadable = true
-		case err != nil:
-			return nil, fmt.Errorf("whether node %s uses the volume cannot be read: %w", one.Node, err)
-		}
-		holders = append(holders, holder)
 	}
 	return holders, nil
+}
+
+// holder is a node's use of a volume, nil if it does not use it.
+func (c *catalog) holder(ctx context.Context, def Definition, one member) (*Holder, error) {
+	holder := Holder{Node: one.Node, number: one.number}
+	holder.silence, holder.stopped = c.pulse.unheard(one.number)
+	var err error
+	holder.reference, err = c.readReference(ctx, referenceFile(one.number, def.ID))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case errors.Is(err, ErrDamaged):
+		holder.Unreadable = true
+	case err != nil:
+		return nil, fmt.Errorf("whether node %s uses the volume cannot be read: %w", one.Node, err)
+	}
+	return &holder, nil
 }
 
 func (c *catalog) readReference(ctx context.Context, file string) (reference, error) {
