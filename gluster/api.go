@@ -141,6 +141,8 @@ func (a *API) configure(ctx context.Context, volume *gfapi.Volume) error {
 		volume.SetLog(a.logFile, gfapi.LogWarning),
 		// Else libgfapi would remember the store's files for a second.
 		volume.SetOption("*-md-cache", "md-cache-timeout", "0"),
+		// A node that dies while it replaces a file may have reached some of the bricks only.
+		volume.SetOption("*-replicate-*", "favorite-child-policy", "majority"),
 	)
 }
 

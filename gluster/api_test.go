@@ -193,6 +193,39 @@ func testReplaced(t *testing.T, reader, writer gluster.FS) {
 	}
 }
 
+// TestAPITornRename has the bricks of a replica disagree about a file, as they do when the
+// machine that was replacing it dies between two of them: Gluster marks nothing then
+// (cluster.optimistic-change-log), and says EIO for ever unless it is told who is right.
+func TestAPITornRename(t *testing.T) {
+	gv := testnode.NewGlusterVolume(t, 3, "", "replica", "3")
+	for torn := range gv.Bricks {
+		dir := fmt.Sprint("dir", torn)
+		writer := openAPI(t, gv.Address())
+		must(t, writer.Mkdir(t.Context(), dir, 0o755))
+		for _, file := range []string{"file", "draft"} {
+			_, err := writer.Create(t.Context(), dir+"/"+file, []byte(file))
+			must(t, err)
+		}
+		must(t, os.Rename(filepath.Join(gv.Bricks[torn], dir, "draft"), filepath.Join(gv.Bricks[torn], dir, "file")))
+
+		api := openAPI(t, gv.Address())
+		if data, err := api.ReadFile(t.Context(), dir+"/file"); err != nil || string(data) != "file" {
+			t.Errorf("brick %d has the new one: it reads %q, %v", torn, data, err)
+		}
+		_, err := api.Create(t.Context(), dir+"/again", []byte("again"))
+		must(t, err)
+		if err := api.Rename(t.Context(), dir+"/again", dir+"/file"); err != nil {
+			t.Errorf("brick %d has the new one: %v", torn, err)
+		}
+		if data, err := api.ReadFile(t.Context(), dir+"/file"); err != nil || string(data) != "again" {
+			t.Errorf("replaced, it reads %q, %v", data, err)
+		}
+		if err := api.RemoveTree(t.Context(), dir, nil); err != nil {
+			t.Errorf("brick %d has the new one: %v", torn, err)
+		}
+	}
+}
+
 // TestAPIRemoveTreeTogether has three nodes remove the same tree at once.
 func TestAPIRemoveTreeTogether(t *testing.T) {
 	gv := testnode.NewGlusterVolume(t, 3, "", "replica", "3")

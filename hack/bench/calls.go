@@ -31,6 +31,9 @@ func calls(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
+	for _, step := range t.steps(ctx, n, hand, "") {
+		b.report.sampled(step.what, *step.times)
+	}
 	if err := onTheWire(ctx, b, n, hand); err != nil {
 		return err
 	}
@@ -139,9 +142,6 @@ func fill(dir string, files int) error {
 
 func (t *callTimes) report(b *bench, large times) {
 	r := &b.report
-	for _, step := range t.steps(nil, nil, "", "") {
-		r.sampled(step.what, *step.times)
-	}
 	r.sampled(fmt.Sprintf("Remove, %d files", b.files), large)
 	mkdir, rename := t.mkdir.median(), t.rename.median()
 	r.atMost("Create", t.create.median()/mkdir, 3, "mkdirs", "medians, plugin call against mkdir by hand")
