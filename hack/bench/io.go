@@ -140,7 +140,7 @@ func purgeBesideWork(ctx context.Context, b *bench, n *node, hand string) error 
 		if _, err := n.call(ctx, "Create", request{Name: name, Opts: map[string]string{"on-remove": "delete"}}); err != nil {
 			return err
 		}
-		if err := errors.Join(fill(filepath.Join(hand, "volumes", name), b.files/5), write(&alone)); err != nil {
+		if err := errors.Join(fill(filepath.Join(hand, "volumes", name), b.files/20), write(&alone)); err != nil {
 			return err
 		}
 		if _, err := n.call(ctx, "Remove", request{Name: name}); err != nil {

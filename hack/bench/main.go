@@ -48,6 +48,7 @@ var sections = []section{
 	{"purge", purge},
 	{"heal", heal},
 	{"many", many},
+	{"capacity", capacity},
 }
 
 func main() {

@@ -95,7 +95,7 @@ func (b *bench) measurePoint(ctx context.Context, n *node, count int) error {
 
 // idle is how many operations a second a brick carries out while nobody does anything.
 func (b *bench) idle(ctx context.Context, n *node) (float64, error) {
-	window := 60 * time.Second
+	window := 30 * time.Second
 	if b.quick {
 		window = 5 * time.Second
 	}

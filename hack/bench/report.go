@@ -48,6 +48,9 @@ type report struct {
 	Points  []point   `json:"points"`
 	Samples []sample  `json:"samples"`
 	Wire    []wire    `json:"wire"`
+	// Capacity is how many operations a second the busiest brick has carried out when all nodes
+	// looked names up as fast as they could.
+	Capacity float64 `json:"capacity,omitempty"`
 }
 
 // wire is what one thing has a brick do, in operations, with what all nodes ask for meanwhile
@@ -102,6 +105,9 @@ func (r *report) print(w io.Writer) {
 		fmt.Fprintf(t, "%s\t%.1f operations\t%s\n", w.What, w.Operations, w.Kinds)
 	}
 	_ = t.Flush()
+	if r.Capacity > 0 {
+		fmt.Fprintf(w, "\nAsked for look-ups by three nodes as fast as they can, each brick does %.0f a second.\n", r.Capacity)
+	}
 }
 
 // write writes the report for programs, and a plot of what more volumes cost.

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -115,4 +117,47 @@ func onTheWire(ctx context.Context, b *bench, n *node, hand string) error {
 		}
 	}
 	return n.run(ctx, "gluster", "volume", "profile", "gv0", "stop")
+}
+
+// lookersPerNode look names up at the same time.
+const lookersPerNode = 8
+
+// capacity measures how many look-ups a brick can take, with what else the same machine
+// has to do for them.
+func capacity(ctx context.Context, b *bench) error {
+	window := 10 * time.Second
+	if b.quick {
+		window = time.Second
+	}
+	var hands []string
+	for _, n := range b.cluster.nodes {
+		hand, err := n.byHand(ctx, "/run/hand")
+		if err != nil {
+			return err
+		}
+		hands = append(hands, slices.Repeat([]string{hand}, lookersPerNode)...)
+	}
+	n := b.cluster.nodes[0]
+	if err := n.startCounting(ctx); err != nil {
+		return err
+	}
+	end := time.Now().Add(window)
+	err := atOnce(len(hands), hands, func(hand string) error {
+		for i := 0; time.Now().Before(end) && ctx.Err() == nil; i++ {
+			// What is not there, no client remembers.
+			if _, err := os.Lstat(filepath.Join(hand, fmt.Sprint("absent", i))); !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("a look-up of what is not there: %w", err)
+			}
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	done, err := n.counted(ctx)
+	b.report.Capacity = done["LOOKUP"] / window.Seconds()
+	for _, n := range b.cluster.nodes {
+		err = errors.Join(err, n.run(ctx, "umount", "/run/hand"))
+	}
+	return err
 }
