@@ -96,9 +96,11 @@ type catalog struct {
 	patience, tombstonePatience time.Duration
 	// lookUpsAtOnce is the constant, but for tests that want one order.
 	lookUpsAtOnce int
+	mu            sync.Mutex
 	// seen has when a leftover was first seen, by the monotonic clock.
-	mu   sync.Mutex
 	seen map[string]time.Time
+	// through are the records in the trash whose removals were seen to be through.
+	through map[string]bool
 }
 
 const (
@@ -125,7 +127,7 @@ func newCatalog(store gluster.FS, node Node) *catalog {
 		pulse:    newPulse(node.Session),
 		news:     newNews(node.Session),
 		log:      slog.New(slog.DiscardHandler),
-		patience: settlePatience, tombstonePatience: tombstonePatience, lookUpsAtOnce: lookUpsAtOnce, seen: map[string]time.Time{},
+		patience: settlePatience, tombstonePatience: tombstonePatience, lookUpsAtOnce: lookUpsAtOnce, seen: map[string]time.Time{}, through: map[string]bool{},
 	}
 }
 

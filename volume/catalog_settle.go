@@ -106,6 +106,7 @@ func leftoverOf(dir, file string) (name string, ok bool) {
 func (c *catalog) forget(there map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	maps.DeleteFunc(c.through, func(file string, _ bool) bool { return there[file] == "" })
 	for key := range c.seen {
 		if file, _, _ := strings.Cut(key, "\x00"); there[file] == "" {
 			delete(c.seen, key)
@@ -267,8 +268,12 @@ func (c *catalog) settleTombstone(ctx context.Context, file string) error {
 	return c.removeIfThere(ctx, file)
 }
 
-// settleTrashed finishes a removal that was committed.
+// settleTrashed finishes a removal that was committed. One that is through stays so, since
+// no other volume gets its id: thousands may wait for the purge, and are read once.
 func (c *catalog) settleTrashed(ctx context.Context, file string) error {
+	if c.isThrough(file) {
+		return nil
+	}
 	r, err := c.readRecord(ctx, file)
 	if err != nil {
 		return err
@@ -281,7 +286,11 @@ func (c *catalog) settleTrashed(ctx context.Context, file string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if !defined && !r.KeepData || !c.abandoned(file, r) {
+	if !defined && !r.KeepData {
+		c.setThrough(file)
+		return nil
+	}
+	if !c.abandoned(file, r) {
 		return nil
 	}
 	if !defined {
@@ -289,6 +298,18 @@ func (c *catalog) settleTrashed(ctx context.Context, file string) error {
 	}
 	r.begun = sinceBoot()
 	return c.finishRemoval(ctx, r)
+}
+
+func (c *catalog) isThrough(file string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.through[file]
+}
+
+func (c *catalog) setThrough(file string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.through[file] = true
 }
 
 // settleRestoring clears the mark of a restoration whose claim is gone: it was

@@ -316,7 +316,7 @@ func checkVolume(ctx context.Context, c *catalog) error {
 	if !hasFiles(ctx, c.fs, "volumes/web") {
 		return errors.New("the volume has lost its files")
 	}
-	if list, damaged, err := c.trash(ctx); len(list)+len(damaged) > 0 || err != nil {
+	if list, damaged, err := c.trash(ctx, nil); len(list)+len(damaged) > 0 || err != nil {
 		return fmt.Errorf("the trash has %v, %v, %w", list, damaged, err)
 	}
 	return nil
@@ -333,7 +333,7 @@ func checkEither(ctx context.Context, c *catalog, removed, restored bool) error 
 	if !errors.Is(err, ErrNotFound) || restored {
 		return fmt.Errorf("the volume: %w, removed %v, restored %v", err, removed, restored)
 	}
-	list, damaged, err := c.trash(ctx)
+	list, damaged, err := c.trash(ctx, nil)
 	if len(list) != 1 || len(damaged) > 0 || err != nil {
 		return fmt.Errorf("the trash has %v, %v, %w; want one entry", list, damaged, err)
 	}
@@ -354,7 +354,7 @@ func checkEither(ctx context.Context, c *catalog, removed, restored bool) error 
 
 // checkPurge wants the entry whole, or going and gone with the next purge.
 func checkPurge(ctx context.Context, c *catalog, _ bool) error {
-	list, _, err := c.trash(ctx)
+	list, _, err := c.trash(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -38,8 +38,9 @@ func parseEntry(entry string) (name string, err error) {
 }
 
 // trash lists what can be restored or is being purged. Damaged records are
-// left out and returned as errors.
-func (c *catalog) trash(ctx context.Context) (list []Trashed, damaged []error, err error) {
+// left out and returned as errors. The records of known entries are not read again:
+// they do not change.
+func (c *catalog) trash(ctx context.Context, known map[string]Trashed) (list []Trashed, damaged []error, err error) {
 	entries, err := c.fs.ReadDir(ctx, trashDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, []error{fmt.Errorf("%w: the directory %s is gone; bring it back, or the next removal makes an empty one", ErrDamaged, trashDir)}, nil
@@ -55,7 +56,11 @@ func (c *catalog) trash(ctx context.Context) (list []Trashed, damaged []error, e
 				continue
 			}
 		}
-		t, err := c.trashed(ctx, e.Name, entry)
+		t, read := known[entry]
+		var err error
+		if !read {
+			t, err = c.trashed(ctx, e.Name, entry)
+		}
 		switch {
 		case errors.Is(err, ErrDamaged):
 			damaged = append(damaged, err)

@@ -309,7 +309,7 @@ func createIt(ctx context.Context, _ *world, c *catalog) error {
 }
 
 func restoreIt(ctx context.Context, _ *world, c *catalog) error {
-	list, _, err := c.trash(ctx)
+	list, _, err := c.trash(ctx, nil)
 	if err != nil || len(list) == 0 {
 		return err
 	}
@@ -320,7 +320,7 @@ func restoreIt(ctx context.Context, _ *world, c *catalog) error {
 }
 
 func purgeIt(ctx context.Context, _ *world, c *catalog) error {
-	list, _, err := c.trash(ctx)
+	list, _, err := c.trash(ctx, nil)
 	if err != nil || len(list) == 0 {
 		return err
 	}
@@ -343,7 +343,7 @@ func removeOnceThenRestore(ctx context.Context, w *world, c *catalog) error {
 }
 
 func restoreSame(ctx context.Context, c *catalog) error {
-	list, _, err := c.trash(ctx)
+	list, _, err := c.trash(ctx, nil)
 	if err != nil || len(list) == 0 {
 		return err
 	}
@@ -376,7 +376,7 @@ func atMostOne(w *world, c *catalog) error {
 			return err
 		}
 	}
-	list, damaged, err := c.trash(ctx)
+	list, damaged, err := c.trash(ctx, nil)
 	if err != nil || len(damaged) > 0 {
 		return fmt.Errorf("the trash has %v, %w", damaged, err)
 	}

@@ -15,14 +15,16 @@ import (
 // TestIdleCost holds down what nodes with nothing to do ask the store for: neither more
 // volumes nor more nodes may have a node ask for much more.
 func TestIdleCost(t *testing.T) {
-	few, many := idleCost(t, 3, 10), idleCost(t, 3, 1000)
-	crowd := idleCost(t, 4*heardAtOnce, 10)
+	few, many := idleCost(t, 3, 10, 0), idleCost(t, 3, 1000, 0)
+	crowd := idleCost(t, 4*heardAtOnce, 10, 0)
+	removed := idleCost(t, 3, 10, 1000)
 	for _, c := range []struct {
 		doc         string
 		cost, limit float64
 	}{
 		{"3 nodes, 10 volumes", few, 12},
 		{"3 nodes, 1,000 volumes", many, few + 2*rereadAtOnce/sweepPause.Seconds()},
+		{"3 nodes, 1,000 volumes in the trash", removed, few + 2},
 		{"40 nodes, 10 volumes", crowd, few + 2*heardAtOnce/beatPause.Seconds()},
 	} {
 		t.Logf("%s: %.1f operations a second and node", c.doc, c.cost)
@@ -34,7 +36,7 @@ func TestIdleCost(t *testing.T) {
 
 // idleCost is how many operations a second each of some nodes asks the store for, while
 // nobody uses any of its volumes.
-func idleCost(t *testing.T, nodes, volumes int) (perNode float64) {
+func idleCost(t *testing.T, nodes, volumes, removed int) (perNode float64) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		d := newDisk(t)
@@ -43,6 +45,12 @@ func idleCost(t *testing.T, nodes, volumes int) (perNode float64) {
 			for v := range volumes {
 				if i == 0 {
 					must(t, m.Create(t.Context(), fmt.Sprint("volume", v), nil))
+				}
+			}
+			for v := range removed {
+				if name := fmt.Sprint("removed", v); i == 0 {
+					must(t, m.Create(t.Context(), name, nil))
+					must(t, m.Remove(t.Context(), name, "", false))
 				}
 			}
 			defer run(t, m)()
@@ -67,7 +75,7 @@ func idleCost(t *testing.T, nodes, volumes int) (perNode float64) {
 			perNode += rate
 			fmt.Fprintf(&table, " %s %.2f", op, rate)
 		}
-		t.Logf("%d nodes, %d volumes, a second and node:%s", nodes, volumes, table.String())
+		t.Logf("%d nodes, %d volumes, %d in the trash, a second and node:%s", nodes, volumes, removed, table.String())
 	})
 	return perNode
 }

@@ -261,9 +261,12 @@ func (m *Manager) keepPurging(ctx context.Context, s *store) {
 			return
 		case <-s.toPurge:
 		}
+		if !s.purges(ctx) {
+			continue
+		}
 		// keepFresh tells of a store's trouble, and damaged records are no
 		// purge's business.
-		list, _ := s.trash(ctx)
+		list, _ := s.trashInBackground(ctx)
 		for _, t := range list {
 			if !t.Purging && !t.purgeAtOnce && !s.isExpired(t.Entry) || !s.purges(ctx) {
 				continue

@@ -17,7 +17,7 @@ func (m *Manager) Trash(ctx context.Context) ([]Trashed, error) {
 	errs := make([]error, len(m.stores))
 	var wg sync.WaitGroup
 	for i, s := range m.stores {
-		wg.Go(func() { lists[i], errs[i] = s.trash(ctx) })
+		wg.Go(func() { lists[i], errs[i] = s.trash(ctx, nil) })
 	}
 	wg.Wait()
 	list := slices.Concat(lists...)
@@ -25,19 +25,40 @@ func (m *Manager) Trash(ctx context.Context) ([]Trashed, error) {
 	return list, errors.Join(errs...)
 }
 
-// trash lists the trash of a store, for as long as somebody waits for a list.
-func (s *store) trash(ctx context.Context) ([]Trashed, error) {
+// trash lists the trash of a store, for as long as somebody waits for a list. known is
+// catalog.trash's.
+func (s *store) trash(ctx context.Context, known map[string]Trashed) ([]Trashed, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
 	defer cancel()
 	cat, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	list, damaged, err := cat.trash(ctx)
+	list, damaged, err := cat.trash(ctx, known)
 	for i := range list {
 		list[i].Store = s.address.String()
 	}
 	return list, errors.Join(append(damaged, s.failed(err))...)
+}
+
+// trashInBackground is trash for who looks again and again: thousands of entries may wait
+// there for a day.
+func (s *store) trashInBackground(ctx context.Context) ([]Trashed, error) {
+	s.mu.RLock()
+	known := s.trashed
+	s.mu.RUnlock()
+	list, err := s.trash(ctx, known)
+	if noAnswer(err) {
+		return list, err
+	}
+	known = map[string]Trashed{}
+	for _, t := range list {
+		known[t.Entry] = t
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trashed = known
+	return list, err
 }
 
 // Restore brings a volume back from the trash, under the name newName, or its

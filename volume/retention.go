@@ -121,7 +121,7 @@ func (m *Manager) retire(ctx context.Context, s *store) error {
 		s.clock = movedClock{}
 		return s.failed(err)
 	}
-	list, err := s.trash(ctx)
+	list, err := s.trashInBackground(ctx)
 	if noAnswer(err) {
 		return err
 	}

@@ -64,6 +64,8 @@ type store struct {
 	damaged map[string]bool
 	// expired are entries of the trash that are to be purged for their age.
 	expired map[string]bool
+	// trashed are the entries whose records the background has read; the map is not changed.
+	trashed map[string]Trashed
 	// lost has the ids of volumes in use here that were removed elsewhere.
 	lost map[string]bool
 	// limits are the quotas in bytes of volumes that have one.
