@@ -93,7 +93,11 @@ func TestReplication(t *testing.T) {
 	} {
 		t.Run(tt.doc, func(t *testing.T) {
 			gv := testnode.NewGlusterVolume(t, tt.bricks, "", tt.kind...)
-			report := look(t, gv.Address())
+			var report volume.StoreReport
+			testnode.Eventually(t, "the volume file is known", func() bool { // glusterd may be busy still with the start
+				report = look(t, gv.Address())
+				return report.GraphTrouble == ""
+			})
 			expect(t, checkReplication(report), tt.replication, tt.words...)
 			expect(t, checkQuorum(report), tt.quorum, tt.quorumWords...)
 			if tt.doc == "replica 2" {
