@@ -24,6 +24,20 @@ func (c *catalog) settle(ctx context.Context, lock func(name string) (unlock fun
 		return err
 	}
 	c.forget(leftovers)
+	return c.settleAll(ctx, leftovers, lock)
+}
+
+// settleName is settle for one name, which the caller holds. It lists neither the volumes
+// nor the trash, of which there may be thousands.
+func (c *catalog) settleName(ctx context.Context, name string) error {
+	leftovers, err := c.leftoversOf(ctx, name)
+	if err != nil {
+		return err
+	}
+	return c.settleAll(ctx, leftovers, func(string) (func(), bool) { return func() {}, true })
+}
+
+func (c *catalog) settleAll(ctx context.Context, leftovers map[string]string, lock func(name string) (unlock func(), ok bool)) error {
 	var errs []error
 	for _, file := range slices.Sorted(maps.Keys(leftovers)) {
 		if unlock, ok := lock(leftovers[file]); ok {
@@ -44,7 +58,7 @@ func (c *catalog) whileUnderWay(ctx context.Context, name string, operation func
 		underWay := errors.Is(err, errClaimed) || errors.Is(err, errRemoving)
 		if underWay {
 			other = err
-			err = c.settle(ctx, func(n string) (func(), bool) { return func() {}, n == name })
+			err = c.settleName(ctx, name)
 		}
 		switch {
 		case err != nil && other != nil && ctx.Err() != nil:
@@ -82,6 +96,29 @@ func (c *catalog) leftovers(ctx context.Context) (map[string]string, error) {
 				files[path.Join(dir, e.Name)] = name
 			}
 		}
+	}
+	return files, nil
+}
+
+// leftoversOf are those that keep a name from being used: a claim, tombstones, and the
+// record of a removal that is not through, whose definition is still there.
+func (c *catalog) leftoversOf(ctx context.Context, name string) (map[string]string, error) {
+	files := map[string]string{claimFile(name): name}
+	entries, err := c.fs.ReadDir(ctx, tombstoneDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range entries {
+		if of, ok := leftoverOf(tombstoneDir, e.Name); ok && of == name {
+			files[path.Join(tombstoneDir, e.Name)] = name
+		}
+	}
+	r, err := c.readRecord(ctx, definitionFile(name))
+	switch {
+	case err == nil:
+		files[trashFile(r.entry())] = name
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrDamaged):
+		return nil, err
 	}
 	return files, nil
 }
