@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -57,6 +58,8 @@ type news struct {
 	// heard the last change of each node that is known, by its number.
 	seen  []string
 	heard map[string]tidings
+	// torn are the files that could not be read: they may have been on their way.
+	torn []string
 }
 
 func newNews(session string) *news {
@@ -153,6 +156,7 @@ func numberOf(file string) string {
 type heardNews struct {
 	files []string
 	heard map[string]tidings
+	torn  []string
 	// names are those that were changed; all says that some were missed.
 	names []string
 	all   bool
@@ -165,37 +169,42 @@ func (c *catalog) hearNews(ctx context.Context) (heardNews, error) {
 		return heardNews{}, err
 	}
 	c.news.mu.Lock()
-	seen, own := c.news.seen, path.Base(c.news.file)
+	seen, torn := c.news.seen, c.news.torn
 	last := c.news.heard
 	c.news.mu.Unlock()
-	h := heardNews{files: files, heard: map[string]tidings{}}
+	// Who is not listed has been heard all the same: a listing can lack what is replaced meanwhile.
+	h := heardNews{files: files, heard: maps.Clone(last)}
+	own, _ := c.members.joined() // what it says itself may be listed before it knows that it is written
 	for _, file := range files {
-		number := numberOf(file)
-		if file == own {
-			continue
-		}
-		if slices.Contains(seen, file) {
-			h.heard[number] = last[number]
+		if numberOf(file) == strconv.Itoa(own) || slices.Contains(seen, file) {
 			continue
 		}
 		says, err := c.readNews(ctx, file)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // it has told more since
-			h.files = slices.DeleteFunc(slices.Clone(h.files), func(f string) bool { return f == file })
-			h.heard[number] = last[number]
-		case errors.Is(err, ErrDamaged): // or it is being written
+			h.skip(file)
+		case errors.Is(err, ErrDamaged) && !slices.Contains(torn, file): // it may be being written
+			h.skip(file)
+			h.torn = append(h.torn, file)
+		case errors.Is(err, ErrDamaged):
 			h.all = true
 		case err != nil:
 			return heardNews{}, err
 		default:
-			h.add(number, last[number], says)
+			h.add(numberOf(file), says)
 		}
 	}
 	return h, nil
 }
 
+// skip leaves a file of news for the next time.
+func (h *heardNews) skip(file string) {
+	h.files = slices.DeleteFunc(slices.Clone(h.files), func(f string) bool { return f == file })
+}
+
 // add adds what a node says to what was heard of it before.
-func (h *heardNews) add(number string, before, says tidings) {
+func (h *heardNews) add(number string, says tidings) {
+	before := h.heard[number]
 	missed := says.Last - before.Last
 	if before.Session != says.Session || missed < 0 || missed > len(says.Names) {
 		h.all = true
@@ -225,5 +234,5 @@ func (c *catalog) readNews(ctx context.Context, file string) (tidings, error) {
 func (n *news) note(h heardNews) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.seen, n.heard = h.files, h.heard
+	n.seen, n.heard, n.torn = h.files, h.heard, h.torn
 }

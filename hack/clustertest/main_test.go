@@ -43,6 +43,8 @@ const (
 	patience = 3 * time.Minute
 	// commandTime is more than any command takes that is to end at all.
 	commandTime = 3 * time.Minute
+	// outputTime is how long what a command has started may keep its output open.
+	outputTime = 10 * time.Second
 )
 
 // cluster is a running hack/cluster.
@@ -104,6 +106,7 @@ func (c *cluster) run(verb string, args ...string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, script, append([]string{verb}, args...)...)
 	cmd.Env = c.env
+	cmd.WaitDelay = outputTime
 	if out, err := cmd.CombinedOutput(); err != nil {
 		c.t.Fatalf("hack/cluster %s %s: %v: %s", verb, strings.Join(args, " "), err, out)
 	}
@@ -114,6 +117,10 @@ func (c *cluster) checkLogs() {
 	logs, err := filepath.Glob(c.state + "/node?/glustervol.log")
 	if err != nil || len(logs) == 0 {
 		c.t.Error("no driver has logged: ", err)
+	}
+	if c.t.Failed() {
+		dockers, _ := filepath.Glob(c.state + "/node?/dockerd.log")
+		logs = append(logs, dockers...)
 	}
 	for _, file := range logs {
 		log, err := os.ReadFile(file)
@@ -132,6 +139,10 @@ func (c *cluster) checkLogs() {
 	}
 	for _, n := range c.nodes {
 		c.t.Logf("what the driver of %s is doing:\n%s", n.name, n.goroutines())
+		for _, question := range []string{"node ls", "service ls", "ps --all"} {
+			answer, err := n.tryDocker(strings.Fields(question)...)
+			c.t.Logf("%s: docker %s:\n%s (%v)", n.name, question, answer, err)
+		}
 	}
 }
 
@@ -220,7 +231,9 @@ func (f *failure) Error() string { return fmt.Sprintf("%s: %v: %s", f.command, f
 func (n *node) try(program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(n.c.t.Context(), commandTime)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = outputTime
+	out, err := cmd.CombinedOutput()
 	text := strings.TrimRight(string(out), "\n")
 	if err != nil {
 		return text, &failure{n.name + ": " + program + " " + strings.Join(args, " "), text, errors.Join(err, context.Cause(ctx))}

@@ -18,6 +18,12 @@ func testSwarm(t *testing.T, c *cluster) {
 	one := c.nodes[0]
 	one.docker("service", "create", "--detach", "--quiet", "--mode=global", "--name=logger", "--stop-grace-period=0s", swarmMount,
 		"--hostname={{.Node.Hostname}}", testnode.Image, "sh", "-c", "while hostname >>/data/log; do sleep 0.2; done")
+	defer func() {
+		if t.Failed() {
+			tasks, err := one.tryDocker("service", "ps", "--no-trunc", "logger")
+			t.Logf("%s (%v)", tasks, err)
+		}
+	}()
 	for _, n := range c.nodes {
 		within(t, patience, "tasks on all nodes write to the volume that "+n.name+" has", func() bool {
 			lines := strings.Fields(n.runScript("logs", "cat /data/log || true"))
