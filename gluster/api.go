@@ -43,7 +43,7 @@ type API struct {
 	// initialised is the same once that call has returned, whatever came of it.
 	initialised atomic.Pointer[gfapi.Volume]
 
-	// keep are the directories whose handles are kept.
+	// keep are patterns of the directories whose handles are kept.
 	keep []string
 
 	mu   sync.Mutex
@@ -77,8 +77,8 @@ var _ FS = (*API)(nil)
 func LoadAPI() error { return gfapi.Load() }
 
 // NewAPI prepares a connection to a store; Connect makes it. The library logs to
-// logFile. keep are directories that nobody moves, and whose names are used all the
-// time: they are not looked up each time. The error matches gfapi.ErrUnavailable
+// logFile. keep are directories that nobody moves, as path.Match has them, and whose names
+// are used all the time: they are not looked up each time. The error matches gfapi.ErrUnavailable
 // when the library cannot be used on this machine.
 func NewAPI(address Address, logFile string, keep ...string) (*API, error) {
 	if err := LoadAPI(); err != nil {
@@ -304,7 +304,7 @@ func (a *API) dir(name string, fn func(*gfapi.Object) error) error {
 		}
 		switch fileMode(stat.Mode).Type() {
 		case fs.ModeDir:
-			if slices.Contains(a.keep, name) {
+			if a.keeps(name) {
 				return fn(a.keepHandle(name, handle, stat.Ino))
 			}
 			err = fn(handle)
@@ -314,6 +314,14 @@ func (a *API) dir(name string, fn func(*gfapi.Object) error) error {
 			err = syscall.ENOTDIR
 		}
 		return errors.Join(err, handle.Close())
+	})
+}
+
+// keeps tells whether a directory's handle is to be kept.
+func (a *API) keeps(name string) bool {
+	return slices.ContainsFunc(a.keep, func(pattern string) bool {
+		matched, _ := path.Match(pattern, name)
+		return matched
 	})
 }
 
@@ -386,7 +394,7 @@ func create(dir *gfapi.Object, base string, data []byte) (inode uint64, err erro
 		return 0, err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		_ = dir.Unlink(base) // half a file is worse than none
 	}
 	return stat.Ino, err
@@ -400,7 +408,7 @@ func (a *API) ReadFile(ctx context.Context, name string) ([]byte, error) {
 				if !fileMode(stat.Mode).IsRegular() || stat.Size > MaxFileSize {
 					return fs.ErrInvalid
 				}
-				data, err = readObject(object)
+				data, err = io.ReadAll(io.NewSectionReader(object, 0, MaxFileSize))
 				return err
 			})
 		})
@@ -417,15 +425,6 @@ func onObject(dir *gfapi.Object, base string, fn func(object *gfapi.Object, stat
 		}
 		return true, errors.Join(fn(object, stat), object.Close())
 	})
-}
-
-func readObject(object *gfapi.Object) ([]byte, error) {
-	f, err := object.Open()
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize))
-	return data, errors.Join(err, f.Close())
 }
 
 // ReadDir implements FS.

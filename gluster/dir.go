@@ -70,7 +70,10 @@ func (d *Dir) Create(ctx context.Context, name string, data []byte) (inode uint6
 		}
 		_, err = f.Write(data)
 		info, statErr := f.Stat()
-		if err = errors.Join(err, statErr, f.Sync(), f.Close()); err != nil {
+		if len(data) > 0 {
+			err = errors.Join(err, f.Sync())
+		}
+		if err = errors.Join(err, statErr, f.Close()); err != nil {
 			_ = d.root.Remove(name) // half a file is worse than none
 			return 0, err
 		}

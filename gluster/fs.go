@@ -30,7 +30,7 @@ type FS interface {
 	// Mkdir makes one directory, with exactly the permission bits of mode, or
 	// fails with fs.ErrExist.
 	Mkdir(ctx context.Context, name string, mode fs.FileMode) error
-	// Create writes a new file and syncs it, or fails with fs.ErrExist. Of
+	// Create writes a new file and syncs its data, or fails with fs.ErrExist. Of
 	// several nodes that call it at once, one succeeds. A crash on the way may
 	// leave the file there with a part of data. The inode number is the file's for
 	// good, whatever its name becomes.

@@ -226,18 +226,24 @@ func (c *catalog) readRecord(ctx context.Context, file string) (record, error) {
 	return r, nil
 }
 
+// readDefinition returns a volume's definition, be it that its removal is committed.
+func (c *catalog) readDefinition(ctx context.Context, name string) (record, error) {
+	r, err := c.readRecord(ctx, definitionFile(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return record{}, ErrNotFound
+	}
+	if err == nil && r.Name != name {
+		return record{}, fmt.Errorf("%w: %s defines %q", ErrDamaged, definitionFile(name), r.Name)
+	}
+	return r, err
+}
+
 // read returns a volume's definition. ErrNotFound is certain: the name was
 // looked up, or its removal is committed.
 func (c *catalog) read(ctx context.Context, name string) (Definition, error) {
-	r, err := c.readRecord(ctx, definitionFile(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Definition{}, ErrNotFound
-	}
+	r, err := c.readDefinition(ctx, name)
 	if err != nil {
 		return Definition{}, err
-	}
-	if r.Name != name {
-		return Definition{}, fmt.Errorf("%w: %s defines %q", ErrDamaged, definitionFile(name), r.Name)
 	}
 	removed, err := c.exists(ctx, trashFile(r.entry()))
 	if err != nil {
@@ -524,14 +530,17 @@ func (c *catalog) committed(ctx context.Context, r record, err error) bool {
 
 // lookRemoved is what comes behind the tombstone of the node with that number.
 func (c *catalog) lookRemoved(ctx context.Context, def Definition, number int, inUse func(context.Context) error) error {
-	// Two who remove would finish it both, one of them too late.
-	nodes, err := c.members.all(ctx)
-	if err != nil {
-		return err
-	}
-	removing, err := c.tombstones(ctx, def, nodes, number)
-	if err == nil && removing {
-		err = errRemoving
+	var others othersUse
+	err := c.ofEachMember(ctx, func(ctx context.Context, one member) error {
+		if one.number == number {
+			return nil
+		}
+		return c.together(ctx,
+			func(ctx context.Context) error { return c.lookTombstone(ctx, def, one, &others) },
+			func(ctx context.Context) error { return c.lookHolder(ctx, def, one, &others) })
+	})
+	if others.removing.Load() { // two who remove would finish it both, one of them too late
+		return errRemoving
 	}
 	if err == nil {
 		err = c.defines(ctx, def)
@@ -539,12 +548,8 @@ func (c *catalog) lookRemoved(ctx context.Context, def Definition, number int, i
 	if err == nil {
 		err = inUse(ctx)
 	}
-	if err != nil {
-		return err
-	}
-	holders, err := c.holders(ctx, def, nodes, number)
-	if err == nil && len(holders) > 0 {
-		err = &InUseError{Volume: def.Name, Holders: holders}
+	if err == nil && len(others.holders) > 0 {
+		err = &InUseError{Volume: def.Name, Holders: others.sorted()}
 	}
 	return err
 }
@@ -563,7 +568,7 @@ func (c *catalog) defines(ctx context.Context, def Definition) error {
 	if c.unchanged(ctx, def) {
 		return nil
 	}
-	existing, err := c.read(ctx, def.Name)
+	existing, err := c.readDefinition(ctx, def.Name)
 	if err == nil && existing.ID != def.ID {
 		return fmt.Errorf("%w: it was removed, and created anew", ErrNotFound)
 	}

@@ -462,7 +462,7 @@ func TestReferenceUnderWay(t *testing.T) {
 		t.Fatal("the name is held")
 	}
 	must(t, a.reconcile(t.Context(), a.stores[0]))
-	wantText(t, b.Remove(t.Context(), "web", "", false), "a reference that cannot be read")
+	wantText(t, b.Remove(t.Context(), "web", "", false), "a mount or a container that it has not named yet")
 	unlock()
 	must(t, a.reconcile(t.Context(), a.stores[0]))
 	must(t, b.Remove(t.Context(), "web", "", false))

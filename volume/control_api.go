@@ -4,7 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +24,10 @@ const (
 	// replaceTime bounds a trial, during which the store's requests wait.
 	replaceTime = 5 * time.Second
 )
+
+// keptDirs are the directories that are not looked up each time: the store's own, and those
+// of the nodes.
+var keptDirs = append(slices.Clone(controlDirs), path.Join(nodesDir, "*"))
 
 // apiConnections are the connections over libgfapi, one a store. They are kept
 // whatever becomes of them, since most come back by themselves.
@@ -78,7 +84,7 @@ func (cs *apiConnections) connection(address gluster.Address) (*apiConnection, e
 		return nil, err
 	}
 	logFile := filepath.Join(cs.logDir, source(address, "").Key()+"-gfapi.log")
-	api, err := gluster.NewAPI(address, logFile, controlDirs...)
+	api, err := gluster.NewAPI(address, logFile, keptDirs...)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +112,7 @@ func (c *apiConnection) connect(ctx context.Context) error {
 		return err
 	}
 	c.patience = min(2*c.patience, replaceAtMost)
-	fresh, freshErr := gluster.NewAPI(c.address, c.logFile, controlDirs...)
+	fresh, freshErr := gluster.NewAPI(c.address, c.logFile, keptDirs...)
 	if freshErr != nil {
 		return err
 	}

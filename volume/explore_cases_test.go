@@ -233,7 +233,7 @@ func useSwapped(ctx context.Context, w *world, c *catalog) error {
 	if err := c.lookReferred(ctx, def); err != nil {
 		return err
 	}
-	if _, err := c.writeReference(ctx, referenceFile(number, def.ID), reference{Volume: def.Name, ID: def.ID}); err != nil {
+	if _, err := c.makeReference(ctx, referenceFile(number, def.ID)); err != nil {
 		return err
 	}
 	w.uses[c.node.ID] = def.ID

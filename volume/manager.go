@@ -423,7 +423,7 @@ type Volume struct {
 func (m *Manager) Get(ctx context.Context, name string) (Volume, error) {
 	for _, s := range m.stores {
 		if def, known := s.get(name); known {
-			return m.describe(s, def), nil
+			return m.describe(s, def, m.config.Clients.Status), nil
 		}
 	}
 	if err := CheckName(name); err != nil {
@@ -433,18 +433,27 @@ func (m *Manager) Get(ctx context.Context, name string) (Volume, error) {
 	if err != nil {
 		return Volume{}, fmt.Errorf("volume %s: %w", name, err)
 	}
-	return m.describe(s, def), nil
+	return m.describe(s, def, m.config.Clients.Status), nil
 }
 
 // List describes all volumes from memory, sorted by name. Of a name that is in
 // several stores, it has the one that Get returns.
 func (m *Manager) List() []Volume {
 	var list []Volume
+	asked := map[string]mount.Status{} // thousands of volumes have one client
+	status := func(key string) mount.Status {
+		one, found := asked[key]
+		if !found {
+			one = m.config.Clients.Status(key)
+			asked[key] = one
+		}
+		return one
+	}
 	for _, s := range m.stores {
 		defs := s.list()
 		list = slices.Grow(list, len(defs))
 		for _, def := range defs {
-			list = append(list, m.describe(s, def))
+			list = append(list, m.describe(s, def, status))
 		}
 	}
 	if len(m.stores) > 1 {
@@ -454,21 +463,24 @@ func (m *Manager) List() []Volume {
 	return list
 }
 
-func (m *Manager) describe(s *store, def Definition) Volume {
+// describe has status tell of the clients.
+func (m *Manager) describe(s *store, def Definition, status func(key string) mount.Status) Volume {
 	v := Volume{
 		Definition: def,
 		Store:      s.address.String(),
 		Users:      []string{},
-		Client:     m.config.Clients.Status(m.source(s, def).Key()),
 		Limit:      s.limit(def.Name),
 		Control:    m.config.Control.ControlInfo,
 	}
-	if in, inUse := m.mounts.get(def.Name); inUse {
+	in, inUse := m.mounts.get(def.Name)
+	client := in.Client
+	if client == "" {
+		client = m.source(s, def).Key()
+	}
+	v.Client = status(client)
+	if inUse {
 		v.Healings = m.healings.of(def.Name)
 		v.Users = in.ids()
-		if in.Client != "" {
-			v.Client = m.config.Clients.Status(in.Client)
-		}
 		if v.Client.Mount != "" {
 			v.Mountpoint = filepath.Join(v.Client.Mount, def.Dir())
 		}

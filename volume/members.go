@@ -1,11 +1,13 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -87,6 +89,13 @@ func (m *members) all(ctx context.Context) ([]member, error) {
 		}
 	}
 	return nil, fmt.Errorf("%w: %s has more than %d nodes", ErrDamaged, nodesDir, maxMembers)
+}
+
+// list are those that were read, sorted by number.
+func (m *members) list() []member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.SortedFunc(maps.Values(m.known), func(a, b member) int { return cmp.Compare(a.number, b.number) })
 }
 
 // get returns a member, from memory if it was read before.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,6 +39,8 @@ type reference struct {
 	// or not.
 	Mounts     []string       `json:"mounts,omitempty"`
 	Containers []ContainerRef `json:"containers,omitempty"`
+	// blank tells that it is published, and says nothing yet.
+	blank bool
 }
 
 // ContainerRef is a container that uses a volume.
@@ -77,7 +80,7 @@ type Holder struct {
 	number int
 	reference
 	// Unreadable tells that there is a reference that cannot be read, which
-	// counts all the same.
+	// counts all the same. So does one that says nothing yet.
 	Unreadable bool `json:"unreadable,omitempty"`
 	// silence is for how long it has not been heard of, stopped that it has told
 	// that its driver stops.
@@ -94,7 +97,7 @@ func (h Holder) String() string {
 	if len(h.Mounts) > 0 && len(h.Containers) == 0 { // else Docker's ids of the same
 		by = append(by, "mount "+strings.Join(h.Mounts, ", "))
 	}
-	what := cmp.Or(strings.Join(by, ", "), "a mount")
+	what := cmp.Or(strings.Join(by, ", "), "a mount or a container that it has not named yet")
 	if h.Unreadable {
 		what = "a reference that cannot be read"
 	}
@@ -113,36 +116,35 @@ func (h Holder) String() string {
 // removing it. The error matches ErrNotFound, errRemoving or errForgotten, and
 // then nothing is left published. The caller holds the name.
 func (c *catalog) refer(ctx context.Context, def Definition) error {
-	err := c.members.check(ctx)
-	if err == nil && c.references.has(def.ID) {
-		return nil
+	look := c.referAnew
+	if c.references.has(def.ID) {
+		look = func(ctx context.Context, _ Definition) error { return c.members.check(ctx) }
 	}
+	err := look(ctx, def)
 	if errors.Is(err, errForgotten) {
 		c.references.clear() // where they are, nobody looks any more
-		err = nil
-	}
-	if err == nil {
-		err = c.referAnew(ctx, reference{Volume: def.Name, ID: def.ID}, def)
+		err = c.referAnew(ctx, def)
 	}
 	return err
 }
 
-// referAnew publishes a reference that is not known to be there.
-func (c *catalog) referAnew(ctx context.Context, r reference, def Definition) error {
+// referAnew publishes a reference that is not known to be there. It says nothing yet, since
+// somebody waits for the mount: describe does, behind it.
+func (c *catalog) referAnew(ctx context.Context, def Definition) error {
 	number, err := c.members.join(ctx)
 	if err != nil {
 		return err
 	}
 	file := referenceFile(number, def.ID)
-	made, err := c.writeReference(ctx, file, r)
+	made, err := c.makeReference(ctx, file)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = c.renewDir(ctx, number, err); err == nil {
-			made, err = c.writeReference(ctx, file, r)
+			made, err = c.makeReference(ctx, file)
 		}
 	}
 	if err == nil {
 		if err = c.lookReferred(ctx, def); err == nil {
-			c.references.add(r)
+			c.references.add(reference{Volume: def.Name, ID: def.ID, blank: true})
 			return nil
 		}
 		if made { // one that was there before may be for something that goes on
@@ -174,7 +176,7 @@ func (c *catalog) describe(ctx context.Context, r reference) error {
 	if !joined || !c.references.has(r.ID) || c.references.same(r) {
 		return nil
 	}
-	if _, err := c.writeReference(ctx, referenceFile(number, r.ID), r); err != nil {
+	if err := c.writeReference(ctx, referenceFile(number, r.ID), r); err != nil {
 		return err
 	}
 	c.references.add(r)
@@ -260,73 +262,97 @@ func (r *references) list() map[string]string {
 	return names
 }
 
-// lookReferred is what comes behind the reference.
+// lookReferred is what comes behind the reference. That of the tombstones comes before that
+// of the trash, as a removal that is committed makes the one of the other.
 func (c *catalog) lookReferred(ctx context.Context, def Definition) error {
-	nodes, err := c.members.all(ctx)
-	if err != nil {
+	return c.together(ctx, func(ctx context.Context) error {
+		var others othersUse
+		err := c.ofEachMember(ctx, func(ctx context.Context, one member) error { return c.lookTombstone(ctx, def, one, &others) })
+		if others.removing.Load() {
+			return errRemoving
+		}
+		if err == nil {
+			err = c.defines(ctx, def)
+		}
 		return err
-	}
-	removing, err := c.tombstones(ctx, def, nodes, -1)
-	if err == nil && removing {
-		err = errRemoving
-	}
-	if err == nil {
-		err = c.defines(ctx, def)
-	}
-	if err == nil {
-		err = c.members.check(ctx)
+	}, c.members.check)
+}
+
+// othersUse is what is found of what other nodes do with a volume.
+type othersUse struct {
+	removing atomic.Bool
+
+	mu      sync.Mutex
+	holders []Holder
+}
+
+// sorted are the holders by their number.
+func (u *othersUse) sorted() []Holder {
+	return slices.SortedFunc(slices.Values(u.holders), func(a, b Holder) int { return cmp.Compare(a.number, b.number) })
+}
+
+// lookTombstone looks whether a node removes a volume. One that was forgotten counts too:
+// it may be asleep only.
+func (c *catalog) lookTombstone(ctx context.Context, def Definition, one member, found *othersUse) error {
+	there, err := c.exists(ctx, tombstoneFile(def.entry(), one.number))
+	if there {
+		found.removing.Store(true)
 	}
 	return err
 }
 
-// tombstones tells whether a node but one has a tombstone of a volume. That of a
-// node that was forgotten counts too: it may be asleep only.
-func (c *catalog) tombstones(ctx context.Context, def Definition, nodes []member, but int) (bool, error) {
-	there := make([]bool, len(nodes))
-	err := c.ofEach(ctx, nodes, func(ctx context.Context, i int) (err error) {
-		if nodes[i].number != but {
-			there[i], err = c.exists(ctx, tombstoneFile(def.entry(), nodes[i].number))
-		}
-		return err
-	})
-	if slices.Contains(there, true) {
-		return true, nil
+// lookHolder looks whether a node uses a volume.
+func (c *catalog) lookHolder(ctx context.Context, def Definition, one member, found *othersUse) error {
+	if one.Forgotten {
+		return nil
 	}
-	return false, err
+	holder, err := c.holder(ctx, def, one)
+	if holder != nil {
+		found.mu.Lock()
+		defer found.mu.Unlock()
+		found.holders = append(found.holders, *holder)
+	}
+	return err
 }
 
 // lookUpsAtOnce is how many nodes are looked at together.
 const lookUpsAtOnce = 8
 
-// ofEach looks something up of each of the nodes, in any order. The first error ends it.
-func (c *catalog) ofEach(ctx context.Context, nodes []member, look func(ctx context.Context, i int) error) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(c.lookUpsAtOnce)
-	for i := range nodes {
-		group.Go(func() error { return look(ctx, i) })
+// ofEachMember looks something up of each node: of those that are known, while it asks
+// whether there are more.
+func (c *catalog) ofEachMember(ctx context.Context, look func(context.Context, member) error) error {
+	known := c.members.list()
+	var more []member
+	err := c.together(ctx, func(ctx context.Context) error {
+		all, err := c.members.all(ctx)
+		more = slices.DeleteFunc(all, func(one member) bool {
+			return slices.ContainsFunc(known, func(k member) bool { return k.number == one.number })
+		})
+		return err
+	}, func(ctx context.Context) error { return c.ofEach(ctx, known, look) })
+	if err == nil {
+		err = c.ofEach(ctx, more, look)
 	}
-	return group.Wait()
+	return err
 }
 
-// holders are the nodes but one that use a volume.
-func (c *catalog) holders(ctx context.Context, def Definition, nodes []member, but int) ([]Holder, error) {
-	found := make([]*Holder, len(nodes))
-	err := c.ofEach(ctx, nodes, func(ctx context.Context, i int) (err error) {
-		if one := nodes[i]; one.number != but && !one.Forgotten {
-			found[i], err = c.holder(ctx, def, one)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
+// ofEach looks something up of each of the nodes, in any order. The first error ends it.
+func (c *catalog) ofEach(ctx context.Context, nodes []member, look func(context.Context, member) error) error {
+	looks := make([]func(context.Context) error, len(nodes))
+	for i, one := range nodes {
+		looks[i] = func(ctx context.Context) error { return look(ctx, one) }
 	}
-	var holders []Holder
-	for _, one := range found {
-		if one != nil {
-			holders = append(holders, *one)
-		}
+	return c.together(ctx, looks...)
+}
+
+// together does several things at the same time. The first error ends it.
+func (c *catalog) together(ctx context.Context, all ...func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(c.lookUpsAtOnce)
+	for _, one := range all {
+		group.Go(func() error { return one(ctx) })
 	}
-	return holders, nil
+	return group.Wait()
 }
 
 // holder is a node's use of a volume, nil if it does not use it.
@@ -338,6 +364,7 @@ func (c *catalog) holder(ctx context.Context, def Definition, one member) (*Hold
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case errors.Is(err, errBlank): // it says so
 	case errors.Is(err, ErrDamaged):
 		holder.Unreadable = true
 	case err != nil:
@@ -352,7 +379,7 @@ func (c *catalog) readReference(ctx context.Context, file string) (reference, er
 		return reference{}, err
 	}
 	if err == nil && len(data) == 0 {
-		return reference{}, errSpare
+		return reference{}, errBlank
 	}
 	var r reference
 	if err := json.Unmarshal(data, &r); err != nil || !validID.MatchString(r.ID) {
@@ -361,14 +388,15 @@ func (c *catalog) readReference(ctx context.Context, file string) (reference, er
 	return r, nil
 }
 
-// errSpare is of a reference that was a spare file.
-var errSpare = fmt.Errorf("%w: an empty reference", ErrDamaged)
+// errBlank is of a reference that says nothing, which is that of a mount that was just made,
+// or a spare file.
+var errBlank = fmt.Errorf("%w: an empty reference", ErrDamaged)
 
 // damagedReference tells of a reference of this node that cannot be read, and names
 // a file to keep it in: who looks after the store may want to see it.
 func (c *catalog) damagedReference(ctx context.Context, file string) (aside string, damaged bool) {
 	_, err := c.readReference(ctx, file)
-	if !errors.Is(err, ErrDamaged) || errors.Is(err, errSpare) {
+	if !errors.Is(err, ErrDamaged) || errors.Is(err, errBlank) {
 		return "", false
 	}
 	return file + "." + NewID() + damagedSuffix, true
@@ -398,26 +426,30 @@ func (c *catalog) copyDamaged(ctx context.Context, file string) error {
 	return err
 }
 
-// writeReference writes a reference. made tells that there was none, or that
-// this cannot be known.
-func (c *catalog) writeReference(ctx context.Context, file string, r reference) (made bool, err error) {
+// makeReference makes a reference that says nothing. made tells that there was none, or
+// that this cannot be known.
+func (c *catalog) makeReference(ctx context.Context, file string) (made bool, err error) {
+	_, err = c.fs.Create(ctx, file, nil)
+	switch {
+	case isFull(err) && c.useSpare(ctx, file):
+		return true, nil
+	case errors.Is(err, fs.ErrExist): // whatever it says
+		return false, nil
+	}
+	return true, err
+}
+
+// writeReference has a reference that is there say something.
+func (c *catalog) writeReference(ctx context.Context, file string, r reference) error {
 	data, err := json.Marshal(r)
 	if err != nil {
-		return false, err
-	}
-	data = append(data, '\n')
-	_, err = c.fs.Create(ctx, file, data)
-	if isFull(err) && c.useSpare(ctx, file) {
-		return true, nil
-	}
-	if !errors.Is(err, fs.ErrExist) {
-		return true, err
+		return err
 	}
 	if err := c.copyDamaged(ctx, file); err != nil {
-		return false, err
+		return err
 	}
-	_, err = replace(ctx, c.fs, file, data)
-	return false, err
+	_, err = replace(ctx, c.fs, file, append(data, '\n'))
+	return err
 }
 
 // A store that is full takes no new file, and who wants to remove files from it has

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/glustervol/glustervol/gluster"
 )
 
@@ -359,11 +361,8 @@ func (s *store) follow(ctx context.Context) error {
 			s.swept = begin
 		}
 	} else {
-		var errs []error
-		for _, name := range heard.names {
-			errs = append(errs, s.learn(ctx, name))
-		}
-		err = errors.Join(append(errs, ctx.Err())...)
+		slices.Sort(heard.names)
+		err = s.learnAll(ctx, slices.Compact(heard.names)) // one name at a time: the later answer counts
 	}
 	if err == nil {
 		s.news.note(heard)
@@ -398,22 +397,38 @@ func (s *store) refresh(ctx context.Context) error {
 		return s.failed(err)
 	}
 	listed := make(map[string]bool, len(names))
-	var errs []error
+	var unknown []string
 	turns, turn := 1+len(names)/rereadAtOnce, s.countRefresh()
 	for i, name := range names {
 		listed[name] = true
 		if _, known := s.get(name); !known {
-			errs = append(errs, s.learn(ctx, name))
+			unknown = append(unknown, name)
 		} else if (i+turn)%turns == 0 {
 			_ = s.learn(ctx, name) // it stays known
 		}
 	}
 	for _, def := range s.list() {
 		if !listed[def.Name] {
-			errs = append(errs, s.learn(ctx, def.Name))
+			unknown = append(unknown, def.Name)
 		}
 	}
-	return errors.Join(append(errs, ctx.Err())...)
+	return s.learnAll(ctx, unknown)
+}
+
+// learnAll learns of names, some at a time: a node that is new to a store has thousands
+// to read.
+func (s *store) learnAll(ctx context.Context, names []string) error {
+	var group errgroup.Group
+	group.SetLimit(lookUpsAtOnce)
+	errs := make([]error, len(names))
+	for i, name := range names {
+		group.Go(func() error {
+			errs[i] = s.learn(ctx, name)
+			return nil
+		})
+	}
+	_ = group.Wait() // all are tried
+	return errors.Join(errors.Join(errs...), ctx.Err())
 }
 
 func (s *store) countRefresh() int {

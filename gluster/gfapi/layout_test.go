@@ -43,6 +43,7 @@ var constants = map[string]int{
 	"GF_LOG_WARNING":      LogWarning,
 	"GF_LOG_INFO":         LogInfo,
 	"GF_LOG_DEBUG":        LogDebug,
+	"M_ARENA_MAX":         arenaMax,
 }
 
 // TestLayout has a C compiler compare the layout of Go's structs with that of
@@ -53,7 +54,7 @@ func TestLayout(t *testing.T) {
 		t.Run(arch, func(t *testing.T) {
 			var source strings.Builder
 			source.WriteString("#include <stddef.h>\n#include <sys/stat.h>\n#include <sys/statvfs.h>\n#include <dirent.h>\n" +
-				"#include <glusterfs/api/glfs.h>\n#include <glusterfs/api/glfs-handles.h>\n#include <glusterfs/logging.h>\n")
+				"#include <glusterfs/api/glfs.h>\n#include <glusterfs/api/glfs-handles.h>\n#include <glusterfs/logging.h>\n#include <malloc.h>\n")
 			pkg := typeCheck(t, arch)
 			for _, f := range fields {
 				offset, size, whole := goLayout(t, arch, pkg, f.goStruct, f.goField)

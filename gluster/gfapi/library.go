@@ -33,6 +33,7 @@ type library struct {
 	mkdir            uintptr
 	creatOpen        uintptr
 	open             uintptr
+	anonymousRead    uintptr
 	opendir          uintptr
 	unlink           uintptr
 	rename           uintptr
@@ -40,12 +41,19 @@ type library struct {
 	statfs           uintptr
 	read             uintptr
 	write            uintptr
-	fsync            uintptr
 	close            uintptr
 	readdir          uintptr
 	closedir         uintptr
 	errnoLocation    uintptr
+	mallopt          uintptr
 }
+
+// The C library gives each of many threads an arena of memory of its own, which grows and
+// is not given back. Two are enough for what waits for the network most of the time.
+const (
+	arenaMax = -8 // M_ARENA_MAX of malloc.h
+	arenas   = 2
+)
 
 // load loads the library once: it cannot be unloaded, its threads run on.
 var load = sync.OnceValues(func() (*library, error) {
@@ -67,6 +75,7 @@ var load = sync.OnceValues(func() (*library, error) {
 		"glfs_h_mkdir":            &l.mkdir,
 		"glfs_h_creat_open":       &l.creatOpen,
 		"glfs_h_open":             &l.open,
+		"glfs_h_anonymous_read":   &l.anonymousRead,
 		"glfs_h_opendir":          &l.opendir,
 		"glfs_h_unlink":           &l.unlink,
 		"glfs_h_rename":           &l.rename,
@@ -74,17 +83,19 @@ var load = sync.OnceValues(func() (*library, error) {
 		"glfs_h_statfs":           &l.statfs,
 		"glfs_read":               &l.read,
 		"glfs_write":              &l.write,
-		"glfs_fsync":              &l.fsync,
 		"glfs_close":              &l.close,
 		"glfs_readdir_r":          &l.readdir,
 		"glfs_closedir":           &l.closedir,
 		// Of the C library, which libgfapi brings along.
 		"__errno_location": &l.errnoLocation,
+		"mallopt":          &l.mallopt,
 	} {
 		if *address, err = purego.Dlsym(handle, name); err != nil {
 			return nil, fmt.Errorf("%w: it has no %s; Gluster 10 or later has", ErrUnavailable, name)
 		}
 	}
+	limit := arenaMax
+	_, _, _ = purego.SyscallN(l.mallopt, uintptr(limit), arenas) // what it does not do costs memory alone
 	return &l, nil
 })
 

@@ -219,9 +219,9 @@ func namePointer(name string) (cString, error) {
 }
 
 // Create makes a file in this directory, which must not exist, and opens it for
-// writing: glfs_h_creat_open with O_EXCL. It returns a new File, and its
-// attributes. EEXIST: the name is there. ENOSPC,
-// EDQUOT: no room.
+// writing: glfs_h_creat_open with O_EXCL and O_SYNC, so that what is written is on the
+// disks of the bricks when Write returns. It returns a new File, and its attributes.
+// EEXIST: the name is there. ENOSPC, EDQUOT: no room.
 func (o *Object) Create(name string, mode uint32) (*File, Stat, error) {
 	path, err := namePointer(name)
 	if err != nil {
@@ -230,7 +230,7 @@ func (o *Object) Create(name string, mode uint32) (*File, Stat, error) {
 	defer path.release()
 	stat, fd := new(Stat), new(uintptr)
 	object, err := o.volume.create(o.volume.creatOpen, o.volume.glfs, o.pointer, path.pointer(),
-		syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY, uintptr(mode), uintptr(unsafe.Pointer(stat)), uintptr(unsafe.Pointer(fd)))
+		syscall.O_CREAT|syscall.O_EXCL|syscall.O_WRONLY|syscall.O_SYNC, uintptr(mode), uintptr(unsafe.Pointer(stat)), uintptr(unsafe.Pointer(fd)))
 	if err != nil {
 		return nil, Stat{}, err
 	}
@@ -311,6 +311,19 @@ func (o *Object) Open() (*File, error) {
 	return &File{volume: o.volume, fd: fd}, nil
 }
 
+// ReadAt implements io.ReaderAt for a file that is not open, in one request to the bricks:
+// glfs_h_anonymous_read, into p itself. EISDIR, EINVAL: the object is no file.
+func (o *Object) ReadAt(p []byte, offset int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := o.volume.call(o.volume.anonymousRead, o.volume.glfs, o.pointer, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(offset))
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
 // File is an open file: glfs_fd_t. It has to be closed once no call uses it.
 type File struct {
 	volume *Volume
@@ -330,7 +343,7 @@ func (f *File) Read(p []byte) (int, error) {
 }
 
 // Write implements io.Writer: glfs_write, from p itself. ENOSPC, EDQUOT: no room,
-// which Sync or Close may be the first to tell.
+// which Close may be the first to tell.
 func (f *File) Write(p []byte) (written int, err error) {
 	for written < len(p) {
 		rest := p[written:]
@@ -341,12 +354,6 @@ func (f *File) Write(p []byte) (written int, err error) {
 		written += n
 	}
 	return written, nil
-}
-
-// Sync writes what was written to the disks of the bricks: glfs_fsync.
-func (f *File) Sync() error {
-	_, err := f.volume.call(f.volume.fsync, f.fd, 0, 0)
-	return err
 }
 
 // Close closes the file: glfs_close. Its error may be that of an earlier Write.

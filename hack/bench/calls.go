@@ -175,7 +175,8 @@ func firstMount(ctx context.Context, b *bench) error {
 			{&bare, "glusterfs --volfile-server=node1 --volfile-id=/gv0 --log-level=WARNING"},
 			{&helper, "mount -t glusterfs " + n.cluster.store},
 		} {
-			took, err := timeOnNode(ctx, n, way.command+" /run/first", "umount /run/first")
+			// It has mounted before it is connected to the bricks, and a container can use nothing of it then.
+			took, err := timeOnNode(ctx, n, way.command+" /run/first; [[ -d /run/first/volumes ]]", "umount /run/first")
 			if err != nil {
 				return err
 			}
@@ -190,7 +191,7 @@ func firstMount(ctx context.Context, b *bench) error {
 	b.report.sampled("Mount, first of a client", first)
 	b.report.sampled("glusterfs by hand", bare)
 	b.report.sampled("mount -t glusterfs by hand", helper)
-	b.report.atMost("Mount, first one", first.median()/bare.median(), 1.2, "starts", "medians, against the start of the bare client")
+	b.report.atMost("Mount, first one", first.median()/bare.median(), 1.2, "starts", "medians, against the start of the bare client until a file of the store can be seen")
 	return nil
 }
 

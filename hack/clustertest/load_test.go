@@ -190,8 +190,20 @@ func (w *worker) write(v *ledger) {
 }
 
 func (w *worker) read(v *ledger) {
-	w.mount(v, func(dir string) error { return v.check(dir) })
+	w.mount(v, func(dir string) error {
+		for begin := time.Now(); ; {
+			err := v.check(dir)
+			if err == nil || time.Since(begin) > cacheTime {
+				return err
+			}
+			time.Sleep(cacheTime / 20)
+		}
+	})
 }
+
+// cacheTime is more than what a mount remembers names for that another node has replaced
+// since: the kernel a second (entry-timeout), and Gluster's client another.
+const cacheTime = 4 * time.Second
 
 // check compares a directory with what was acknowledged.
 func (v *ledger) check(dir string) error {
