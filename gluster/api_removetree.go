@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/glustervol/glustervol/gluster/gfapi"
 )
 
@@ -42,16 +44,36 @@ func empty(ctx context.Context, dir *gfapi.Object, removed func(int)) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if e.Dir {
-				if err := emptyName(ctx, dir, e.Name, removed); err != nil {
-					return err
-				}
+			if !e.Dir {
+				continue
 			}
-			if err := unlinkName(dir, e.Name, removed); err != nil {
+			if err := emptyName(ctx, dir, e.Name, removed); err != nil {
 				return err
 			}
 		}
+		if err := unlinkNames(ctx, dir, entries, removed); err != nil {
+			return err
+		}
 	}
+}
+
+// unlinksAtOnce is how many names of a directory are removed at the same time: libgfapi looks
+// each up before, and waits for the bricks most of the time.
+const unlinksAtOnce = 4
+
+// unlinkNames removes files, and directories that are empty by now.
+func unlinkNames(ctx context.Context, dir *gfapi.Object, entries []Entry, removed func(int)) error {
+	var group errgroup.Group
+	group.SetLimit(unlinksAtOnce)
+	for _, e := range entries {
+		group.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return unlinkName(dir, e.Name, removed)
+		})
+	}
+	return group.Wait()
 }
 
 // emptyName empties what was listed as a directory, if it still is one.

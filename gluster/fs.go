@@ -59,8 +59,8 @@ type FS interface {
 	// RemoveTree removes a directory with all that is in it. It never follows
 	// a symlink, however much the tree is changed meanwhile, and never crosses
 	// into another file system. It calls removed, if not nil, now and then
-	// with the number of entries it has removed since the last call, perhaps
-	// from another goroutine, and waits for it. It may take hours; ctx stops it between two entries, and a later call goes on.
+	// with the number of entries it has removed since the last call, from other
+	// goroutines, several at a time, and waits for it. It may take hours; ctx stops it between two entries, and a later call goes on.
 	// A tree that is not there is fs.ErrNotExist.
 	RemoveTree(ctx context.Context, name string, removed func(n int)) error
 	// Usage tells the size of the file system that holds name. For a

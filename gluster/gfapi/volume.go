@@ -220,7 +220,8 @@ func namePointer(name string) (cString, error) {
 
 // Create makes a file in this directory, which must not exist, and opens it for
 // writing: glfs_h_creat_open with O_EXCL and O_SYNC, so that what is written is on the
-// disks of the bricks when Write returns. It returns a new File, and its attributes.
+// disks of the bricks when Write returns (write-behind leaves such files alone:
+// xlators/performance/write-behind/src/write-behind.c, wb_writev). It returns a new File, and its attributes.
 // EEXIST: the name is there. ENOSPC, EDQUOT: no room.
 func (o *Object) Create(name string, mode uint32) (*File, Stat, error) {
 	path, err := namePointer(name)
