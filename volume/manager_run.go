@@ -228,8 +228,8 @@ func (s *store) purges(ctx context.Context) bool {
 }
 
 // purgeShare is the part of the time that a purge in the background works: one in so many.
-// Containers wait for the same bricks.
-const purgeShare = 4
+// Containers wait for the same bricks, which a purge asks for several removals at a time.
+const purgeShare = 10
 
 // gently slows a purge down to that, whatever a removal costs: it is called behind each.
 // Nobody who empties the trash has to wait for it.

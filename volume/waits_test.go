@@ -43,7 +43,7 @@ func testWaits(t *testing.T, nodes int) {
 		{"Unmount", 0, func() error { return m.UnmountAll(t.Context(), "web", "2") }},
 		{"last Unmount", 0, func() error { return m.UnmountAll(t.Context(), "web", "1") }},
 		{"Get", 0, func() error { _, err := m.Get(t.Context(), "web"); return err }},
-		{"Remove: tombstone, others, trash, definition, rename, rename, unlink", 7, func() error { return m.Remove(t.Context(), "web", "", false) }},
+		{"Remove: tombstone, others, trash, definition, two renames, unlink", 7, func() error { return m.Remove(t.Context(), "web", "", false) }},
 	} {
 		begin := time.Now()
 		err := call.do()

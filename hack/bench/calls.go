@@ -100,6 +100,7 @@ func largeVolume(ctx context.Context, b *bench, n *node, hand string, rounds int
 	if err := fill(filepath.Join(hand, "volumes/large"), b.files); err != nil {
 		return nil, err
 	}
+	unix.Sync() // else the tombstone's O_SYNC waits for all of these files to be on the disk
 	for i := range rounds {
 		err := take(&remove, func() error {
 			_, err := n.call(ctx, "Remove", request{Name: "large"})
