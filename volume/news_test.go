@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"strings"
 	"sync"
@@ -54,6 +55,50 @@ func TestNews(t *testing.T) {
 			t.Errorf("news of two nodes: %q", files)
 		}
 	})
+}
+
+// TestNewsHeardOnce: what a listing or a reading meets by chance is no reason to list all
+// volumes.
+func TestNewsHeardOnce(t *testing.T) {
+	for doc, disturb := range map[string]func(t *testing.T, d *disk, news string){
+		"a listing lacks news that are just replaced": func(_ *testing.T, d *disk, news string) {
+			d.hide(path.Base(news), true)
+			time.Sleep(2 * refreshPause)
+			d.hide(path.Base(news), false)
+		},
+		"news are being written": func(t *testing.T, d *disk, _ string) {
+			half := newsFile(1, "0123456789abcdef")
+			time.Sleep(refreshPause / 2) // between two hearings
+			d.write(t, half, `{"session": "1", "la`)
+			time.Sleep(refreshPause) // it is met once
+			must(t, os.Remove(d.path(half)))
+		},
+		"this node's own, which it has not noted yet": func(t *testing.T, d *disk, _ string) {
+			d.write(t, newsFile(0, "0123456789abcdef"), `{"session": "other", "last": 1, "names": ["web"]}`)
+		},
+	} {
+		t.Run(doc, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDisk(t)
+				one := newNode(t, "node-a", d).start(t)
+				must(t, one.stores[0].refresh(t.Context()))
+				other := newNode(t, "node-b", d).start(t)
+				must(t, other.stores[0].refresh(t.Context()))
+				must(t, other.stores[0].tell(t.Context()))
+				defer run(t, one)()
+				time.Sleep(2*sweepPause + 5*time.Second) // behind a sweep
+				d.set(func(_ context.Context, op, name string) error {
+					if op == "readdir" && name == definitionDir {
+						t.Error("all volumes are listed")
+					}
+					return nil
+				})
+				disturb(t, d, other.stores[0].news.file)
+				time.Sleep(3 * refreshPause)
+				d.set(nil)
+			})
+		})
+	}
 }
 
 // TestNewsMissed: changes that no news tells of, or too many at once.
