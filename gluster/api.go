@@ -408,7 +408,12 @@ func (a *API) ReadFile(ctx context.Context, name string) ([]byte, error) {
 				if !fileMode(stat.Mode).IsRegular() || stat.Size > MaxFileSize {
 					return fs.ErrInvalid
 				}
-				data, err = io.ReadAll(io.NewSectionReader(object, 0, MaxFileSize))
+				data = make([]byte, stat.Size)
+				n, err := object.ReadAt(data, 0)
+				data = data[:n]
+				if errors.Is(err, io.EOF) { // it is shorter by now
+					return nil
+				}
 				return err
 			})
 		})

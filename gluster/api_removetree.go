@@ -61,9 +61,9 @@ func empty(ctx context.Context, dir *gfapi.Object, removed func(int)) error {
 // each up before, and waits for the bricks most of the time.
 const unlinksAtOnce = 4
 
-// unlinkNames removes files, and directories that are empty by now.
+// unlinkNames removes files, and directories that are empty by now. The first error ends it.
 func unlinkNames(ctx context.Context, dir *gfapi.Object, entries []Entry, removed func(int)) error {
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(unlinksAtOnce)
 	for _, e := range entries {
 		group.Go(func() error {

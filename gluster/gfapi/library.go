@@ -94,7 +94,7 @@ var load = sync.OnceValues(func() (*library, error) {
 			return nil, fmt.Errorf("%w: it has no %s; Gluster 10 or later has", ErrUnavailable, name)
 		}
 	}
-	limit := arenaMax
+	limit := arenaMax                                            // a variable: a constant below 0 is no uintptr
 	_, _, _ = purego.SyscallN(l.mallopt, uintptr(limit), arenas) // what it does not do costs memory alone
 	return &l, nil
 })

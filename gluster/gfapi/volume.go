@@ -312,17 +312,21 @@ func (o *Object) Open() (*File, error) {
 	return &File{volume: o.volume, fd: fd}, nil
 }
 
-// ReadAt implements io.ReaderAt for a file that is not open, in one request to the bricks:
-// glfs_h_anonymous_read, into p itself. EISDIR, EINVAL: the object is no file.
-func (o *Object) ReadAt(p []byte, offset int64) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+// ReadAt implements io.ReaderAt for a file that is not open: glfs_h_anonymous_read, into p
+// itself. Who knows the file's size, and asks for no more, needs no request to see its end.
+func (o *Object) ReadAt(p []byte, offset int64) (read int, err error) {
+	for read < len(p) {
+		rest := p[read:]
+		n, err := o.volume.call(o.volume.anonymousRead, o.volume.glfs, o.pointer, uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)), uintptr(offset)+uintptr(read))
+		if err == nil && n == 0 {
+			err = io.EOF
+		}
+		if err != nil {
+			return read, err
+		}
+		read += n
 	}
-	n, err := o.volume.call(o.volume.anonymousRead, o.volume.glfs, o.pointer, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), uintptr(offset))
-	if err == nil && n < len(p) {
-		err = io.EOF
-	}
-	return max(n, 0), err
+	return read, nil
 }
 
 // File is an open file: glfs_fd_t. It has to be closed once no call uses it.
