@@ -295,7 +295,11 @@ func (a *API) dir(name string, fn func(*gfapi.Object) error) error {
 		return fn(root)
 	}
 	if handle := a.keptHandle(name); handle != nil {
-		return fn(handle)
+		err := fn(handle)
+		if !errors.Is(err, syscall.ESTALE) {
+			return err
+		}
+		a.letGo(name) // the directory was removed: as a kernel does, look whether there is another
 	}
 	return a.dir(path.Dir(name), func(parent *gfapi.Object) error {
 		handle, stat, err := parent.Lookup(path.Base(name))
@@ -333,6 +337,13 @@ func (a *API) keptHandle(name string) *gfapi.Object {
 		return kept.handle
 	}
 	return nil
+}
+
+// letGo has a directory be looked up again. Its handle is not closed: calls may be using it.
+func (a *API) letGo(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.kept, name)
 }
 
 // keepHandle keeps the handle of a directory that was looked up. If it is the

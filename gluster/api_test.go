@@ -43,11 +43,11 @@ func openAPI(t *testing.T, store string) *gluster.API {
 	return api
 }
 
-func newAPI(t *testing.T, store string) *gluster.API {
+func newAPI(t *testing.T, store string, keep ...string) *gluster.API {
 	t.Helper()
 	address, err := gluster.ParseAddress(store)
 	must(t, err)
-	api, err := gluster.NewAPI(address, filepath.Join(t.TempDir(), "log"))
+	api, err := gluster.NewAPI(address, filepath.Join(t.TempDir(), "log"), keep...)
 	must(t, err)
 	return api
 }
@@ -69,6 +69,46 @@ func TestAPIFresh(t *testing.T) {
 		if _, err := a.Lstat(t.Context(), "d/f"); !errors.Is(err, fs.ErrNotExist) {
 			t.Fatalf("round %d: a removed file is seen: %v", i, err)
 		}
+	}
+}
+
+// TestAPIKept: a directory whose handle is kept is removed, and perhaps made anew, by
+// another node. What is made in it goes to the one that is there.
+func TestAPIKept(t *testing.T) {
+	gv := testnode.NewGlusterVolume(t, 3, "", "replica", "3")
+	api, other := newAPI(t, gv.Address(), "d"), openAPI(t, gv.Address())
+	must(t, api.Connect(t.Context()))
+	data := []byte("text")
+	for name, change := range map[string]func() error{
+		"create": func() error { _, err := api.Create(t.Context(), "d/new", data); return err },
+		"mkdir":  func() error { return api.Mkdir(t.Context(), "d/new", 0o755) },
+		"rename": func() error { return api.Rename(t.Context(), "file", "d/new") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			keep := func() { // its handle
+				must(t, other.Mkdir(t.Context(), "d", 0o755))
+				if _, err := api.Lstat(t.Context(), "d/new"); !errors.Is(err, fs.ErrNotExist) {
+					t.Fatalf("a file that nobody has made: %v", err)
+				}
+				must(t, other.Remove(t.Context(), "d"))
+			}
+			if name == "rename" {
+				_, err := api.Create(t.Context(), "file", data)
+				must(t, err)
+			}
+			keep()
+			if err := change(); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("in a directory that was removed: %v", err)
+			}
+			keep()
+			must(t, other.Mkdir(t.Context(), "d", 0o755))
+			must(t, change())
+			if _, err := other.Lstat(t.Context(), "d/new"); err != nil {
+				t.Errorf("another node: %v", err)
+			}
+			must(t, other.Remove(t.Context(), "d/new"))
+			must(t, other.Remove(t.Context(), "d"))
+		})
 	}
 }
 
