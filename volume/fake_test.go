@@ -292,6 +292,8 @@ func snapshot(t testing.TB, dir string) map[string]string {
 
 // fakeClients are Clients that count their users and start nothing.
 type fakeClients struct {
+	// use says how the start of a client goes on; nil is well.
+	use func(ctx context.Context, source mount.Source) error
 	// mount says how a Mount of a user that is counted goes on; nil is well.
 	mount func(ctx context.Context, source mount.Source, dir string) error
 	// bound is Bound; nil is by nobody.
@@ -310,13 +312,7 @@ func newFakeClients() *fakeClients {
 
 func (c *fakeClients) Mount(ctx context.Context, source mount.Source, dir mount.Dir, user string) (string, error) {
 	key := source.Key()
-	c.mu.Lock()
-	if _, runs := c.sources[key]; !runs {
-		c.sources[key], c.users[key] = source, map[string]bool{}
-	}
-	counted := c.users[key][user]
-	c.users[key][user] = true
-	c.mu.Unlock()
+	counted := c.count(source, user)
 	if c.mount != nil {
 		if err := c.mount(ctx, source, dir.Path); err != nil {
 			if !counted {
@@ -326,6 +322,30 @@ func (c *fakeClients) Mount(ctx context.Context, source mount.Source, dir mount.
 		}
 	}
 	return filepath.Join("/clients", key, dir.Path), nil
+}
+
+// Use returns no client: the Manager needs none.
+func (c *fakeClients) Use(ctx context.Context, source mount.Source, user string) (*mount.Client, error) {
+	if c.use != nil {
+		if err := c.use(ctx, source); err != nil {
+			return nil, err
+		}
+	}
+	c.count(source, user)
+	return nil, nil
+}
+
+// count counts a user, and tells whether it was counted before.
+func (c *fakeClients) count(source mount.Source, user string) (counted bool) {
+	key := source.Key()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, runs := c.sources[key]; !runs {
+		c.sources[key], c.users[key] = source, map[string]bool{}
+	}
+	counted = c.users[key][user]
+	c.users[key][user] = true
+	return counted
 }
 
 func (c *fakeClients) Hold(key, user string) bool {

@@ -19,6 +19,7 @@ import (
 // Clients are the Gluster clients of this node, as the Manager uses them.
 // mount.Clients documents the methods.
 type Clients interface {
+	Use(ctx context.Context, source mount.Source, user string) (*mount.Client, error)
 	Mount(ctx context.Context, source mount.Source, dir mount.Dir, user string) (path string, err error)
 	Hold(key, user string) bool
 	Release(key, user string)
@@ -249,6 +250,8 @@ func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
 		return "", err
 	}
 	defer unlock()
+	early := m.startEarly(ctx, name)
+	defer early.end()
 	s, def, err := m.findForUse(ctx, name)
 	if err != nil {
 		return "", fmt.Errorf("mount volume %s: %w", name, err)
@@ -266,6 +269,9 @@ func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
 		return "", err
 	}
 	dir, err := s.directory(ctx, def)
+	if err == nil {
+		err = early.await(v.Client)
+	}
 	path := ""
 	if err == nil {
 		path, err = m.config.Clients.Mount(ctx, source, dir, name)
