@@ -307,15 +307,11 @@ func (c *Client) verifyDir(dir Dir) error {
 }
 
 func (c *Client) verifyRoot(fd int) error {
-	var stat unix.Stat_t
-	if err := unix.Fstat(fd, &stat); err != nil {
+	var stat unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &stat); err != nil {
 		return err
 	}
-	var statfs unix.Statfs_t
-	if err := unix.Fstatfs(fd, &statfs); err != nil {
-		return err
-	}
-	if stat.Dev != c.device.Load() || statfs.Type != unix.FUSE_SUPER_MAGIC {
+	if unix.Mkdev(stat.Dev_major, stat.Dev_minor) != c.device.Load() {
 		return ErrDead
 	}
 	return nil
