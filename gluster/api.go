@@ -43,6 +43,9 @@ type API struct {
 	// initialised is the same once that call has returned, whatever came of it.
 	initialised atomic.Pointer[gfapi.Volume]
 
+	// closing are files that are being closed, and that nobody waits for but Discard.
+	closing sync.WaitGroup
+
 	// keep are patterns of the directories whose handles are kept.
 	keep []string
 
@@ -267,6 +270,7 @@ func (a *API) Discard() {
 				c.slots <- struct{}{}
 			}
 		}
+		a.closing.Wait()
 		if a.volume == nil {
 			return
 		}
@@ -392,23 +396,39 @@ func (a *API) Mkdir(ctx context.Context, name string, mode fs.FileMode) error {
 func (a *API) Create(ctx context.Context, name string, data []byte) (inode uint64, err error) {
 	return ask(ctx, a, "create", name, func() (inode uint64, err error) {
 		err = a.named("create", name, func(dir *gfapi.Object, base string) error {
-			inode, err = create(dir, base, data)
+			if len(data) == 0 {
+				inode, err = createEmpty(dir, base)
+			} else {
+				inode, err = a.create(dir, base, data)
+			}
 			return err
 		})
 		return inode, err
 	})
 }
 
-func create(dir *gfapi.Object, base string, data []byte) (inode uint64, err error) {
+func createEmpty(dir *gfapi.Object, base string) (inode uint64, err error) {
+	made, stat, err := dir.Mknod(base, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	return stat.Ino, made.Close()
+}
+
+func (a *API) create(dir *gfapi.Object, base string, data []byte) (inode uint64, err error) {
 	f, stat, err := dir.Create(base, 0o600)
 	if err != nil {
 		return 0, err
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if _, err = f.Write(data); err != nil {
+		_ = f.Close()
 		_ = dir.Unlink(base) // half a file is worse than none
+		return 0, err
 	}
-	return stat.Ino, err
+	// What was written is on the disks, so that closing has nothing to say. It would wait for
+	// the replication to take its marks off.
+	a.closing.Go(func() { _ = f.Close() })
+	return stat.Ino, nil
 }
 
 // ReadFile implements FS.

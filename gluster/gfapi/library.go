@@ -31,6 +31,7 @@ type library struct {
 	lookupat         uintptr
 	hClose           uintptr
 	mkdir            uintptr
+	mknod            uintptr
 	creatOpen        uintptr
 	open             uintptr
 	anonymousRead    uintptr
@@ -73,6 +74,7 @@ var load = sync.OnceValues(func() (*library, error) {
 		"glfs_h_lookupat":         &l.lookupat,
 		"glfs_h_close":            &l.hClose,
 		"glfs_h_mkdir":            &l.mkdir,
+		"glfs_h_mknod":            &l.mknod,
 		"glfs_h_creat_open":       &l.creatOpen,
 		"glfs_h_open":             &l.open,
 		"glfs_h_anonymous_read":   &l.anonymousRead,

@@ -211,6 +211,23 @@ func (o *Object) Mkdir(name string, mode uint32) (*Object, Stat, error) {
 	return &Object{volume: o.volume, pointer: object}, *stat, nil
 }
 
+// Mknod makes an empty file in this directory: glfs_h_mknod. It returns a new Object, and its
+// attributes. Other than Create it opens nothing, which spares the bricks half the work.
+// EEXIST: the name is there. ENOSPC, EDQUOT: no room.
+func (o *Object) Mknod(name string, mode uint32) (*Object, Stat, error) {
+	path, err := namePointer(name)
+	if err != nil {
+		return nil, Stat{}, err
+	}
+	defer path.release()
+	stat := new(Stat)
+	object, err := o.volume.create(o.volume.mknod, o.volume.glfs, o.pointer, path.pointer(), uintptr(syscall.S_IFREG|mode), 0, uintptr(unsafe.Pointer(stat)))
+	if err != nil {
+		return nil, Stat{}, err
+	}
+	return &Object{volume: o.volume, pointer: object}, *stat, nil
+}
+
 func namePointer(name string) (cString, error) {
 	if err := checkName(name); err != nil {
 		return cString{}, err
