@@ -9,6 +9,7 @@ import (
 	"path"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,6 +73,12 @@ type keptDir struct {
 // kernel does by default. Who moves the directory away has to expect that names
 // are still made in it for so long.
 const keepTime = time.Second
+
+// deadServerTime is for how long a server may leave unacknowledged what was sent to it: TCP_USER_TIMEOUT
+// of tcp(7), which Gluster's clients have switched off by default (client.tcp-user-timeout). Its own
+// ping comes every 42 s only, and waits for as long (network.ping-timeout; rpc/rpc-lib/src/rpc-clnt-ping.c), so
+// that a server that has lost its power held up all others for 42 to 84 s (60 s measured).
+const deadServerTime = 30 * time.Second
 
 var _ FS = (*API)(nil)
 
@@ -146,6 +153,7 @@ func (a *API) configure(ctx context.Context, volume *gfapi.Volume) error {
 		volume.SetOption("*-md-cache", "md-cache-timeout", "0"),
 		// A node that dies while it replaces a file may have reached some of the bricks only.
 		volume.SetOption("*-replicate-*", "favorite-child-policy", "majority"),
+		volume.SetOption("*-client-*", "transport.tcp-user-timeout", strconv.Itoa(int(deadServerTime.Seconds()))),
 	)
 }
 

@@ -39,8 +39,8 @@ const (
 	// hungPatience is how long a call waits for a store that owes an answer.
 	hungPatience = 2 * time.Second
 	// failoverTime is how long a store may owe one, and not be taken for hung: when a
-	// server has lost its power, Gluster waits for it for 42 s (network.ping-timeout)
-	// and then answers without it.
+	// server has lost its power, the bricks of the others answer after deadServerTime, and
+	// a server whose brick alone hangs has this long to come back.
 	failoverTime = 45 * time.Second
 )
 

@@ -106,7 +106,7 @@ type catalog struct {
 const (
 	// settlePatience is for how long another node's operation has to stand still
 	// until it is taken for dead. What that node had asked of the bricks in
-	// operationTime may reach them 42 s later (network.ping-timeout), and has to be
+	// operationTime may reach them 30 s later (the connection's TCP_USER_TIMEOUT), and has to be
 	// over by then: directories of volumes are moved by name, and the name may be
 	// another's meanwhile.
 	settlePatience = 90 * time.Second

@@ -226,7 +226,7 @@ func (m *Manager) purge(ctx context.Context, t Trashed, removed func(n int)) err
 }
 
 // purgePatience is for how long a purge may remove nothing. Gluster does without a
-// server that has lost its power after 42 s.
+// server that has lost its power after 84 s at most.
 const purgePatience = 3 * time.Minute
 
 // errStalled ends a purge that does not go on, be it that the store hangs, or that it

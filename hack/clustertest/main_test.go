@@ -38,8 +38,8 @@ const (
 	script = "../cluster"
 	// seenWithin is the time in which all nodes show what one has done.
 	seenWithin = 2 * time.Second
-	// patience bounds waits for what has no promise. Gluster alone makes all wait
-	// for 42 s when a server is cut off.
+	// patience bounds waits for what has no promise. Gluster alone makes containers wait
+	// for 84 s when a server is cut off.
 	patience = 3 * time.Minute
 	// commandTime is more than any command takes that is to end at all.
 	commandTime = 3 * time.Minute
