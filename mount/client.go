@@ -288,6 +288,8 @@ func (c *Client) verifyDir(dir Dir) error {
 	if err := c.verifyRoot(root); err != nil {
 		return c.explain(err)
 	}
+	// Opened for reading, since that asks the bricks: of a directory that is gone, an O_PATH would tell
+	// what kernel and client remember.
 	fd, err := unix.Openat2(root, dir.Path, &unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,

@@ -241,11 +241,16 @@ func (c *catalog) readDefinition(ctx context.Context, name string) (record, erro
 // read returns a volume's definition. ErrNotFound is certain: the name was
 // looked up, or its removal is committed.
 func (c *catalog) read(ctx context.Context, name string) (Definition, error) {
+	return c.readUnless(ctx, name, func(d Definition) (bool, error) { return c.exists(ctx, trashFile(d.entry())) })
+}
+
+// readUnless is read for who knows in another way what was removed.
+func (c *catalog) readUnless(ctx context.Context, name string, isRemoved func(Definition) (bool, error)) (Definition, error) {
 	r, err := c.readDefinition(ctx, name)
 	if err != nil {
 		return Definition{}, err
 	}
-	removed, err := c.exists(ctx, trashFile(r.entry()))
+	removed, err := isRemoved(r.Definition)
 	if err != nil {
 		return Definition{}, err
 	}
@@ -259,6 +264,30 @@ func (c *catalog) read(ctx context.Context, name string) (Definition, error) {
 // gone itself says nothing.
 func (c *catalog) find(ctx context.Context, name string) (Definition, error) {
 	def, err := c.read(ctx, name)
+	return c.found(ctx, def, err)
+}
+
+type findFunc func(ctx context.Context, name string) (Definition, error)
+
+// finder returns a find for many names, which lists the trash once instead of looking into it
+// for each. A listing can lack what a brick that is down has: a volume whose removal is committed, and not
+// through yet, may be found then. That is for who remembers, not for who uses.
+func (c *catalog) finder(ctx context.Context) (findFunc, error) {
+	entries, err := c.fs.ReadDir(ctx, trashDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	records := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		records[path.Join(trashDir, e.Name)] = true
+	}
+	return func(ctx context.Context, name string) (Definition, error) {
+		def, err := c.readUnless(ctx, name, func(d Definition) (bool, error) { return records[trashFile(d.entry())], nil })
+		return c.found(ctx, def, err)
+	}, nil
+}
+
+func (c *catalog) found(ctx context.Context, def Definition, err error) (Definition, error) {
 	if !errors.Is(err, ErrNotFound) {
 		return def, err
 	}
@@ -304,10 +333,10 @@ func (c *catalog) writeRecord(ctx context.Context, file string, r record) (inode
 func (c *catalog) create(ctx context.Context, def Definition, adopt bool) (Definition, error) {
 	r := record{Definition: def, By: c.node, Adopt: adopt, begun: sinceBoot()}
 	var err error
-	if r.inode, err = c.claim(ctx, r); err != nil {
+	if r.inode, err = c.writeClaim(ctx, r); err != nil {
 		return Definition{}, err
 	}
-	if r.made, err = c.makeDir(ctx, r, adopt); err != nil {
+	if r.made, err = c.lookAndMakeDir(ctx, r, adopt); err != nil {
 		return Definition{}, c.dropClaim(ctx, r, err)
 	}
 	if err := c.define(ctx, r); err != nil {
@@ -320,6 +349,16 @@ func (c *catalog) create(ctx context.Context, def Definition, adopt bool) (Defin
 // claim takes the name for r, unless a volume has it, and returns the claim's
 // inode number.
 func (c *catalog) claim(ctx context.Context, r record) (inode uint64, err error) {
+	if inode, err = c.writeClaim(ctx, r); err != nil {
+		return 0, err
+	}
+	if err := c.lookClaimed(ctx, r.Name); err != nil {
+		return 0, c.dropClaim(ctx, r, err)
+	}
+	return inode, nil
+}
+
+func (c *catalog) writeClaim(ctx context.Context, r record) (inode uint64, err error) {
 	inode, err = c.writeRecord(ctx, claimFile(r.Name), r)
 	if errors.Is(err, fs.ErrExist) {
 		return 0, errClaimed
@@ -327,17 +366,46 @@ func (c *catalog) claim(ctx context.Context, r record) (inode uint64, err error)
 	if err != nil {
 		return 0, c.dropClaim(ctx, r, err)
 	}
-	// The look comes behind the claim: of two creators, one sees the other.
-	existing, err := c.read(ctx, r.Name)
+	return inode, nil
+}
+
+// lookClaimed sees whether a volume has the name that was claimed. It comes behind the claim: of
+// two creators, one sees the other.
+func (c *catalog) lookClaimed(ctx context.Context, name string) error {
+	existing, err := c.read(ctx, name)
 	switch {
 	case err == nil:
-		return 0, c.dropClaim(ctx, r, existsError{existing})
+		return existsError{existing}
 	case existing.ID != "": // a removal was committed, and is not finished
-		return 0, c.dropClaim(ctx, r, errRemoving)
+		return errRemoving
 	case !errors.Is(err, ErrNotFound):
-		return 0, c.dropClaim(ctx, r, err)
+		return err
 	}
-	return inode, nil
+	return nil
+}
+
+// lookAndMakeDir does lookClaimed and makeDir. What is not there yet is made while it looks: that
+// changes nothing of another volume's, and is taken back with the claim.
+func (c *catalog) lookAndMakeDir(ctx context.Context, r record, adopt bool) (made bool, err error) {
+	var taken error
+	err = fs.ErrExist
+	// Neither ends the other: whether the directory was made must be known.
+	_ = c.together(ctx, func(ctx context.Context) error {
+		taken = c.lookClaimed(ctx, r.Name)
+		return nil
+	}, func(ctx context.Context) error {
+		if r.ownDir() {
+			made, err = c.mkdir(ctx, r)
+		}
+		return nil
+	})
+	switch {
+	case taken != nil:
+		return made, taken
+	case errors.Is(err, fs.ErrExist):
+		return c.makeDir(ctx, r, adopt)
+	}
+	return made, err
 }
 
 // cleanUpTime is for taking back an operation whose own time may be over.
@@ -360,11 +428,24 @@ func (c *catalog) dropClaim(ctx context.Context, r record, err error) error {
 // makeDir makes the volume's directory with owner and mode. made tells that it
 // was not there before, and may be now even if making it failed.
 func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bool, err error) {
+	if err := c.makeParents(ctx, r); err != nil {
+		return false, fmt.Errorf("make the volume's directory: %w", err)
+	}
+	made, err = c.mkdir(ctx, r)
+	switch {
+	case !errors.Is(err, fs.ErrExist):
+		return made, err
+	case r.ownDir() && !mayExist:
+		return false, fmt.Errorf("directory %s is on the store without a volume; take it over with '-o adopt=true', or move it away", r.Dir())
+	default:
+		return false, c.adoptDir(ctx, r.Definition)
+	}
+}
+
+// mkdir makes the directory itself. fs.ErrExist: something is there.
+func (c *catalog) mkdir(ctx context.Context, r record) (made bool, err error) {
 	if err := r.late(); err != nil {
 		return false, err
-	}
-	if err := c.makeParents(ctx, r.Definition); err != nil {
-		return false, fmt.Errorf("make the volume's directory: %w", err)
 	}
 	mkdir := func() error { return c.fs.Mkdir(ctx, r.Dir(), r.Options.fileMode(0o755)) }
 	if r.ownDir() {
@@ -373,22 +454,22 @@ func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bo
 		err = mkdir()
 	}
 	switch {
-	case err == nil:
-		return true, c.chown(ctx, r.Definition)
-	case !errors.Is(err, fs.ErrExist):
+	case errors.Is(err, fs.ErrExist):
+		return false, err
+	case err != nil:
 		return true, fmt.Errorf("make the volume's directory: %w", err)
-	case r.ownDir() && !mayExist:
-		return false, fmt.Errorf("directory %s is on the store without a volume; take it over with '-o adopt=true', or move it away", r.Dir())
-	default:
-		return false, c.adoptDir(ctx, r.Definition)
 	}
+	return true, c.chown(ctx, r.Definition)
 }
 
 // makeParents makes the directories on the way to a volume's own that are not there.
-func (c *catalog) makeParents(ctx context.Context, def Definition) error {
-	parts := strings.Split(path.Dir(def.Dir()), "/")
+func (c *catalog) makeParents(ctx context.Context, r record) error {
+	if err := r.late(); err != nil {
+		return err
+	}
+	parts := strings.Split(path.Dir(r.Dir()), "/")
 	for i := range parts {
-		if def.ownDir() || parts[i] == "." {
+		if r.ownDir() || parts[i] == "." {
 			continue
 		}
 		parent := path.Join(parts[:i+1]...)

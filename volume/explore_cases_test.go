@@ -135,9 +135,16 @@ var scenarios = []scenario{
 	},
 }
 
+// quietCatalog is of a node while nobody else does anything.
+func quietCatalog(w *world, node string) *catalog {
+	c := newCatalog(w.fs, Node{ID: node})
+	c.lookUpsAtOnce = 1 // the store in memory has no lock
+	return c
+}
+
 // emptyStore is a store that two nodes have joined.
 func emptyStore(w *world) error {
-	c := newCatalog(w.fs, Node{ID: "first"})
+	c := quietCatalog(w, "first")
 	err := c.open(context.Background())
 	for _, node := range []string{"a", "b"} {
 		_, joinErr := newMembers(w.fs, node).join(context.Background())
@@ -149,7 +156,7 @@ func emptyStore(w *world) error {
 // oneVolume is a store with the volume web, that nodes have joined.
 func oneVolume(nodes ...string) func(w *world) error {
 	return func(w *world) error {
-		c := newCatalog(w.fs, Node{ID: "first"})
+		c := quietCatalog(w, "first")
 		if err := c.open(context.Background()); err != nil {
 			return err
 		}
@@ -174,7 +181,7 @@ func removedStore(w *world) error {
 	if err := oneVolume("a", "b")(w); err != nil {
 		return err
 	}
-	c := newCatalog(w.fs, Node{ID: "a"})
+	c := quietCatalog(w, "a")
 	def, err := c.read(context.Background(), "web")
 	if err != nil {
 		return err

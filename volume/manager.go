@@ -250,8 +250,9 @@ func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	early := m.startEarly(ctx, name)
-	defer early.end()
+	client := m.startClientEarly(ctx, name)
+	defer client.end()
+	looked := m.lookUpDirEarly(ctx, name)
 	s, def, err := m.findForUse(ctx, name)
 	if err != nil {
 		return "", fmt.Errorf("mount volume %s: %w", name, err)
@@ -261,16 +262,16 @@ func (m *Manager) Mount(ctx context.Context, name, id string) (string, error) {
 	if inUse && former.ID != "" && former.ID != def.ID {
 		return "", fmt.Errorf("mount volume %s: it was removed and created again while this node still uses the former one: %s; stop those first", name, strings.Join(former.ids(), ", "))
 	}
-	if client := m.config.Clients.Status(former.Client); inUse && client.PID != 0 {
-		source = client.Source // all users on one client, though the store's servers may be written otherwise by now
+	if running := m.config.Clients.Status(former.Client); inUse && running.PID != 0 {
+		source = running.Source // all users on one client, though the store's servers may be written otherwise by now
 	}
 	v := mounted{Volume: name, ID: def.ID, Store: s.address.String(), Client: source.Key(), Dir: def.Dir()}
 	if err := m.mounts.add(v, id); err != nil {
 		return "", err
 	}
-	dir, err := s.directory(ctx, def)
+	dir, err := looked.of(ctx, s, def)
 	if err == nil {
-		err = early.await(v.Client)
+		err = client.await(v.Client)
 	}
 	path := ""
 	if err == nil {

@@ -244,8 +244,12 @@ func (s *store) lookUp(ctx context.Context, name string) (Definition, error) {
 	if err != nil {
 		return Definition{}, err
 	}
+	return s.lookUpBy(ctx, name, cat.find)
+}
+
+func (s *store) lookUpBy(ctx context.Context, name string, find findFunc) (Definition, error) {
 	before, _ := s.get(name)
-	def, err := cat.find(ctx, name)
+	def, err := find(ctx, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -362,7 +366,7 @@ func (s *store) follow(ctx context.Context) error {
 		}
 	} else {
 		slices.Sort(heard.names)
-		err = s.learnAll(ctx, slices.Compact(heard.names)) // one name at a time: the later answer counts
+		err = s.learnAll(ctx, cat, slices.Compact(heard.names)) // one name at a time: the later answer counts
 	}
 	if err == nil {
 		s.news.note(heard)
@@ -404,7 +408,7 @@ func (s *store) refresh(ctx context.Context) error {
 		if _, known := s.get(name); !known {
 			unknown = append(unknown, name)
 		} else if (i+turn)%turns == 0 {
-			_ = s.learn(ctx, name) // it stays known
+			_ = s.learn(ctx, name, cat.find) // it stays known
 		}
 	}
 	for _, def := range s.list() {
@@ -412,18 +416,28 @@ func (s *store) refresh(ctx context.Context) error {
 			unknown = append(unknown, def.Name)
 		}
 	}
-	return s.learnAll(ctx, unknown)
+	return s.learnAll(ctx, cat, unknown)
 }
+
+// fewNames are looked up one by one. For more, to list the trash costs less than a look into it for each.
+const fewNames = 25
 
 // learnAll learns of names, some at a time: a node that is new to a store has thousands
 // to read.
-func (s *store) learnAll(ctx context.Context, names []string) error {
+func (s *store) learnAll(ctx context.Context, cat *catalog, names []string) error {
+	find := findFunc(cat.find)
+	if len(names) > fewNames {
+		var err error
+		if find, err = cat.finder(ctx); err != nil {
+			return s.failed(err)
+		}
+	}
 	var group errgroup.Group
 	group.SetLimit(lookUpsAtOnce)
 	errs := make([]error, len(names))
 	for i, name := range names {
 		group.Go(func() error {
-			errs[i] = s.learn(ctx, name)
+			errs[i] = s.learn(ctx, name, find)
 			return nil
 		})
 	}
@@ -439,8 +453,8 @@ func (s *store) countRefresh() int {
 }
 
 // learn looks up a name of which the listing tells something new.
-func (s *store) learn(ctx context.Context, name string) error {
-	_, err := s.lookUp(ctx, name)
+func (s *store) learn(ctx context.Context, name string, find findFunc) error {
+	_, err := s.lookUpBy(ctx, name, find)
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) { // lookUp has told
 		return nil
 	}

@@ -123,6 +123,33 @@ func TestRefreshReadsAllInTurn(t *testing.T) {
 	}
 }
 
+// TestRefreshOfMany: who is new to a store looks into the trash once, and not for each volume; one
+// whose removal is committed is not known all the same.
+func TestRefreshOfMany(t *testing.T) {
+	d := newDisk(t)
+	s := openStore(t, newNode(t, "node-a", d))
+	_, err := s.connect(t.Context())
+	must(t, err)
+	other := d.catalog(t, Node{ID: "node-b"})
+	var want []string
+	for i := range 2 * fewNames {
+		r := record{Definition: definition(fmt.Sprintf("v%03d", i), nil)}
+		mustWrite(t, other, definitionFile(r.Name), r)
+		want = append(want, r.Name)
+	}
+	removed := record{Definition: definition("removed", nil), Removed: new(time.Now())}
+	mustWrite(t, other, definitionFile("removed"), removed)
+	mustWrite(t, other, trashFile(removed.entry()), removed)
+
+	before := d.operations.Load()
+	must(t, s.refresh(t.Context()))
+	wantNames(t, "known", knownNames(s), want...)
+	const besides = 3 // two listings, and whether the directory is there that "removed" was not found in
+	if n := int(d.operations.Load() - before); n > len(want)+1+besides {
+		t.Errorf("%d operations for %d volumes", n, len(want)+1)
+	}
+}
+
 // TestRefreshTrustsNoListing has a brick down: a listing lacks a volume.
 func TestRefreshTrustsNoListing(t *testing.T) {
 	tests := []struct {

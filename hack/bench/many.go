@@ -243,6 +243,7 @@ func driverStart(ctx context.Context, b *bench) error {
 }
 
 func restartDriver(ctx context.Context, n *node, volumes int, forget bool) (open, complete time.Duration, err error) {
+	killed := time.Now()
 	if err := n.cluster.run(ctx, "kill", n.name, "glustervol"); err != nil {
 		return 0, 0, err
 	}
@@ -253,7 +254,7 @@ func restartDriver(ctx context.Context, n *node, volumes int, forget bool) (open
 	}
 	up := make(chan error, 1)
 	go func() { up <- n.cluster.run(ctx, "up", n.name) }()
-	begin, err := n.driverBegin(ctx)
+	begin, err := n.driverBegin(ctx, killed)
 	if err != nil {
 		return 0, 0, errors.Join(err, <-up)
 	}
@@ -270,12 +271,15 @@ func restartDriver(ctx context.Context, n *node, volumes int, forget bool) (open
 	return open, time.Since(begin), errors.Join(<-up, ctx.Err())
 }
 
-// driverBegin waits for the driver's process, and tells when it began, by the kernel's
-// clock ticks of 10 ms.
-func (n *node) driverBegin(ctx context.Context) (time.Time, error) {
+// driverBegin waits for the driver's process that is younger than since, as a killed one may be
+// there for a moment, and tells when it began, by the kernel's clock ticks of 10 ms.
+func (n *node) driverBegin(ctx context.Context, since time.Time) (time.Time, error) {
 	for ctx.Err() == nil {
 		if pid, found := n.process("glustervol"); found {
-			return processBegin(pid)
+			begin, err := processBegin(pid)
+			if err == nil && begin.After(since) {
+				return begin, nil
+			}
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -94,28 +94,43 @@ func onTheWire(ctx context.Context, b *bench, n *node, hand string) error {
 			return ctx.Err()
 		case <-time.After(settleTime):
 		}
-		if err := n.startCounting(ctx); err != nil {
-			return err
-		}
-		for _, name := range names {
-			if err := t.steps(ctx, n, hand, name)[i].do(); err != nil {
-				return err
+		err := b.count(ctx, n, step.what, len(names), func() error {
+			for _, name := range names {
+				if err := t.steps(ctx, n, hand, name)[i].do(); err != nil {
+					return err
+				}
 			}
-		}
-		done, err := n.counted(ctx)
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		for kind := range done {
-			done[kind] /= float64(len(names))
-		}
-		b.report.Wire = append(b.report.Wire, wire{step.what, done.sum(), done})
 	}
 	for _, name := range names {
 		if err := os.RemoveAll(filepath.Join(hand, name+"-moved")); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// count adds to the report what each of several things that do does has a brick do. The bricks
+// count for as long alone, since that costs time.
+func (b *bench) count(ctx context.Context, n *node, what string, things int, do func() error) error {
+	if err := n.startCounting(ctx); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	done, err := n.counted(ctx)
+	if err != nil {
+		return err
+	}
+	for kind := range done {
+		done[kind] /= float64(things)
+	}
+	b.report.Wire = append(b.report.Wire, wire{what, done.sum(), done})
 	return n.run(ctx, "gluster", "volume", "profile", "gv0", "stop")
 }
 
