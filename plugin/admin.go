@@ -130,7 +130,7 @@ func (a *Admin) getInfo(*http.Request) (any, error) { return a.info(), nil }
 
 func (a *Admin) list(*http.Request) (any, error) {
 	volumes := []VolumeInfo{}
-	for _, v := range a.manager.List() {
+	for v := range a.manager.List() {
 		volumes = append(volumes, newVolumeInfo(v))
 	}
 	return volumes, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,7 +27,7 @@ type Manager interface {
 	Unmount(ctx context.Context, name, id string) error
 	Remove(ctx context.Context, name, storeName string, keepData bool) error
 	Get(ctx context.Context, name string) (volume.Volume, error)
-	List() []volume.Volume
+	List() iter.Seq[volume.Volume]
 }
 
 // errDeadline is the cause of an end by deadline, as a user reads it.
@@ -194,9 +195,8 @@ func status(v volume.Volume) map[string]any {
 }
 
 func (d *Docker) list(context.Context, struct{}) (api.ListResponse, error) {
-	list := d.manager.List()
-	response := api.ListResponse{Volumes: make([]*api.Volume, 0, len(list))}
-	for _, v := range list {
+	response := api.ListResponse{Volumes: []*api.Volume{}}
+	for v := range d.manager.List() {
 		response.Volumes = append(response.Volumes, &api.Volume{
 			Name:       v.Name,
 			Mountpoint: v.Mountpoint,

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -63,7 +64,7 @@ func (f *fakeManager) Get(ctx context.Context, name string) (volume.Volume, erro
 	return f.get(ctx, name)
 }
 
-func (f *fakeManager) List() []volume.Volume { return f.list() }
+func (f *fakeManager) List() iter.Seq[volume.Volume] { return slices.Values(f.list()) }
 
 func (f *fakeManager) Trash(ctx context.Context) ([]volume.Trashed, error) { return f.trash(ctx) }
 

@@ -72,7 +72,7 @@ func (a *Admin) releaseVolumes(r *http.Request) (any, error) {
 	}
 	names, all := request.Names, len(request.Names) == 0
 	if all {
-		for _, v := range a.manager.List() {
+		for v := range a.manager.List() {
 			names = append(names, v.Name)
 		}
 	}

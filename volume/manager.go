@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -430,7 +431,7 @@ type Volume struct {
 func (m *Manager) Get(ctx context.Context, name string) (Volume, error) {
 	for _, s := range m.stores {
 		if def, known := s.get(name); known {
-			return m.describe(s, def, m.config.Clients.Status), nil
+			return m.describe(s, def, m.askClients()), nil
 		}
 	}
 	if err := CheckName(name); err != nil {
@@ -440,41 +441,81 @@ func (m *Manager) Get(ctx context.Context, name string) (Volume, error) {
 	if err != nil {
 		return Volume{}, fmt.Errorf("volume %s: %w", name, err)
 	}
-	return m.describe(s, def, m.config.Clients.Status), nil
+	return m.describe(s, def, m.askClients()), nil
 }
 
-// List describes all volumes from memory, sorted by name. Of a name that is in
-// several stores, it has the one that Get returns.
-func (m *Manager) List() []Volume {
-	var list []Volume
-	asked := map[string]mount.Status{} // thousands of volumes have one client
-	status := func(key string) mount.Status {
-		one, found := asked[key]
-		if !found {
-			one = m.config.Clients.Status(key)
-			asked[key] = one
+// List describes all volumes from memory, sorted by name, one after the other: there may be
+// thousands. Of a name that is in several stores, it has the one that Get returns.
+func (m *Manager) List() iter.Seq[Volume] {
+	return func(yield func(Volume) bool) {
+		clients := m.askClients()
+		last := ""
+		for _, one := range m.storedNames() {
+			if def, known := one.store.get(one.name); known && one.name != last && !yield(m.describe(one.store, def, clients)) {
+				return
+			}
+			last = one.name
 		}
-		return one
 	}
+}
+
+// storedName is the name of a volume that is known, and where.
+type storedName struct {
+	name  string
+	store *store
+}
+
+// storedNames are all of them, sorted by name, and then as the stores are.
+func (m *Manager) storedNames() []storedName {
+	var names []storedName
 	for _, s := range m.stores {
-		defs := s.list()
-		list = slices.Grow(list, len(defs))
-		for _, def := range defs {
-			list = append(list, m.describe(s, def, status))
-		}
+		names = s.appendNames(names)
 	}
-	if len(m.stores) > 1 {
-		slices.SortStableFunc(list, func(a, b Volume) int { return strings.Compare(a.Name, b.Name) })
-		list = slices.CompactFunc(list, func(a, b Volume) bool { return a.Name == b.Name }) // the first one stays
-	}
-	return list
+	slices.SortStableFunc(names, func(a, b storedName) int { return strings.Compare(a.name, b.name) })
+	return names
 }
 
-// describe has status tell of the clients.
-func (m *Manager) describe(s *store, def Definition, status func(key string) mount.Status) Volume {
+// clientsOnce asks for each client once: thousands of volumes have one.
+type clientsOnce struct {
+	manager *Manager
+	keys    map[clientOf]string
+	status  map[string]mount.Status
+}
+
+// clientOf is for which volumes a client is.
+type clientOf struct {
+	store   *store
+	options mount.Options
+}
+
+func (m *Manager) askClients() clientsOnce {
+	return clientsOnce{m, map[clientOf]string{}, map[string]mount.Status{}}
+}
+
+// key is that of the client which a volume would have.
+func (c clientsOnce) key(s *store, def Definition) string {
+	of := clientOf{s, def.Options.ClientOptions}
+	key, found := c.keys[of]
+	if !found {
+		key = c.manager.source(s, def).Key()
+		c.keys[of] = key
+	}
+	return key
+}
+
+func (c clientsOnce) of(key string) mount.Status {
+	one, found := c.status[key]
+	if !found {
+		one = c.manager.config.Clients.Status(key)
+		c.status[key] = one
+	}
+	return one
+}
+
+func (m *Manager) describe(s *store, def Definition, clients clientsOnce) Volume {
 	v := Volume{
 		Definition: def,
-		Store:      s.address.String(),
+		Store:      s.text,
 		Users:      []string{},
 		Limit:      s.limit(def.Name),
 		Control:    m.config.Control.ControlInfo,
@@ -482,9 +523,9 @@ func (m *Manager) describe(s *store, def Definition, status func(key string) mou
 	in, inUse := m.mounts.get(def.Name)
 	client := in.Client
 	if client == "" {
-		client = m.source(s, def).Key()
+		client = clients.key(s, def)
 	}
-	v.Client = status(client)
+	v.Client = clients.of(client)
 	if inUse {
 		v.Healings = m.healings.of(def.Name)
 		v.Users = in.ids()

@@ -81,7 +81,8 @@ func oneRequest(t *testing.T, m *Manager, d *disk, name, id string) error {
 		if err == nil && v.Name != name {
 			return fmt.Errorf("got %+v", v)
 		}
-		m.List()
+		for range m.List() {
+		}
 		return unless(err, ErrNotFound)
 	}
 }

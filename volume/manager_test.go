@@ -116,7 +116,7 @@ func TestCreate(t *testing.T) {
 			wantNothingUnderWay(t, d)
 			if tt.want != "" {
 				wantText(t, err, tt.want)
-				if list := m.List(); len(list) > 0 || d.has(definitionFile("web")) {
+				if list := slices.Collect(m.List()); len(list) > 0 || d.has(definitionFile("web")) {
 					t.Errorf("it left %+v", list)
 				}
 				return
@@ -178,7 +178,7 @@ func TestCreateAgain(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, on another node %v", tt.doc, other), func(t *testing.T) {
 				m, _, one, two := twoStores(t)
 				must(t, m.Create(t.Context(), "web", has))
-				id := m.List()[0].ID
+				id := slices.Collect(m.List())[0].ID
 				if other {
 					m = newNode(t, "node-b", one, two).start(t)
 				}
@@ -272,7 +272,7 @@ func TestCreateChoosesStore(t *testing.T) {
 				defer cancel()
 				err := m.Create(ctx, "web", tt.options)
 				wantIs(t, err, tt.want)
-				list := m.List()
+				list := slices.Collect(m.List())
 				if tt.want != nil {
 					if len(list) > 0 {
 						t.Errorf("it left %+v", list)
@@ -827,7 +827,7 @@ func TestGetFromMemory(t *testing.T) {
 						m = n.restart(t, m)
 					}
 					operations := one.operations.Load() + two.operations.Load()
-					list := m.List()
+					list := slices.Collect(m.List())
 					if len(list) != 2 || list[0].Name != "db" || list[0].Store != "gfs1:/two" || list[1].Name != "web" || list[1].Mountpoint == "" {
 						t.Errorf("listed: %+v", list)
 					}
@@ -937,7 +937,7 @@ func TestOneNameInTwoStores(t *testing.T) {
 	for _, s := range m.stores {
 		must(t, s.refresh(ctx))
 	}
-	if list := m.List(); len(list) != 1 || list[0].Store != "gfs1:/one" {
+	if list := slices.Collect(m.List()); len(list) != 1 || list[0].Store != "gfs1:/one" {
 		t.Errorf("listed: %+v", list)
 	}
 	_, err := m.Mount(ctx, "web", "a")

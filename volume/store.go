@@ -24,10 +24,12 @@ var ErrUnreachable = errors.New("the store cannot be reached")
 // store is one store: its connection, and what is known of its volumes.
 type store struct {
 	address gluster.Address
-	node    Node
-	open    func(context.Context, gluster.Address) (ControlPlane, error)
-	cache   *cache
-	log     *slog.Logger
+	// text is the address as people write it.
+	text  string
+	node  Node
+	open  func(context.Context, gluster.Address) (ControlPlane, error)
+	cache *cache
+	log   *slog.Logger
 	// bootWait is Config.BootWait.
 	bootWait time.Duration
 
@@ -86,6 +88,7 @@ func newStore(address gluster.Address, config Config) (*store, error) {
 	}
 	return &store{
 		address:    address,
+		text:       address.String(),
 		node:       config.Node,
 		open:       config.Control.Open,
 		cache:      cache,
@@ -273,6 +276,17 @@ func (s *store) get(name string) (Definition, bool) {
 	defer s.mu.RUnlock()
 	def, known := s.known[name]
 	return def, known
+}
+
+// appendNames appends all names that are known, in any order.
+func (s *store) appendNames(names []storedName) []storedName {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	names = slices.Grow(names, len(s.known))
+	for name := range s.known {
+		names = append(names, storedName{name, s})
+	}
+	return names
 }
 
 // list returns all that is known, sorted by name.

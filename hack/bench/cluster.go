@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/glustervol/glustervol/plugin"
 )
 
 // script is hack/cluster; bench is run in the project's directory.
@@ -35,6 +38,7 @@ type node struct {
 	name    string
 	root    string
 	driver  *http.Client
+	admin   *plugin.AdminClient
 }
 
 func startCluster(ctx context.Context, state string, bricks ...string) (*cluster, error) {
@@ -87,6 +91,7 @@ func (n *node) find(ctx context.Context) error {
 	n.driver = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", n.path("/run/docker/plugins/glustervol.sock"))
 	}}}
+	n.admin = plugin.NewAdminClient(n.path("/run/glustervol/admin.sock"))
 	return nil
 }
 
@@ -126,27 +131,36 @@ type answer struct {
 
 // call asks the node's driver as dockerd does.
 func (n *node) call(ctx context.Context, method string, r request) (answer, error) {
-	data, err := json.Marshal(r)
+	data, err := n.ask(ctx, method, r)
 	if err != nil {
 		return answer{}, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://driver/VolumeDriver."+method, bytes.NewReader(data))
-	if err != nil {
-		return answer{}, err
-	}
-	response, err := n.driver.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer response.Body.Close()
 	var a answer
-	if err := json.NewDecoder(response.Body).Decode(&a); err != nil {
+	if err := json.Unmarshal(data, &a); err != nil {
 		return answer{}, err
 	}
 	if a.Err != "" {
 		return answer{}, fmt.Errorf("%s %s: %s", method, r.Name, a.Err)
 	}
 	return a, nil
+}
+
+// ask is call for who reads the answer later: to decode thousands of volumes takes time itself.
+func (n *node) ask(ctx context.Context, method string, r request) ([]byte, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://driver/VolumeDriver."+method, bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	response, err := n.driver.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	return io.ReadAll(response.Body)
 }
 
 // create makes volumes, some at once.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,20 +47,24 @@ func inputOutput(ctx context.Context, b *bench) error {
 	if err := n.run(ctx, "mkdir", "-p", "/run/hand/fio"); err != nil {
 		return err
 	}
-	rounds, seconds := 5, 5
+	rounds, seconds := 10, 3
 	if b.quick {
 		rounds, seconds = 1, 1
 	}
 	for _, job := range ioJobs {
 		ours, hand := []float64{}, []float64{}
-		for range rounds {
-			for _, way := range []struct {
+		for i := range rounds {
+			ways := []struct {
 				figures *[]float64
 				flags   []string
 			}{
 				{&hand, []string{"--volume=/run/hand/fio:/data"}},
 				{&ours, []string{"--volume=fio:/data", "--volume-driver=glustervol"}},
-			} {
+			}
+			if i%2 == 1 { // who comes second may find the disk busy with what the first has left
+				slices.Reverse(ways)
+			}
+			for _, way := range ways {
 				one, err := fio(ctx, n, way.flags, seconds, job.args)
 				if err != nil {
 					return fmt.Errorf("%s: %w", job.name, err)
@@ -92,7 +97,7 @@ func fio(ctx context.Context, n *node, flags []string, seconds int, args []strin
 	return result.Jobs[0], nil
 }
 
-const purgeRounds = 3
+const purgeRounds = 4
 
 // purge measures how fast the trash is emptied, beside rm -rf on a mount made by hand.
 func purge(ctx context.Context, b *bench) error {
@@ -101,7 +106,7 @@ func purge(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	files := b.files / 10
+	files := b.files / 20
 	var ours, rm times
 	// prepare has files to be removed by hand, and in the trash, of another name each time: the
 	// mount remembers a name for a second.
@@ -117,10 +122,14 @@ func purge(ctx context.Context, b *bench) error {
 	for i := range purgeRounds {
 		name := fmt.Sprint("purged", i)
 		err := prepare(name)
-		for _, way := range []struct {
+		ways := []struct {
 			times *times
 			do    func(name string) error
-		}{{&rm, byHand}, {&ours, empty}} {
+		}{{&rm, byHand}, {&ours, empty}}
+		if i%2 == 1 {
+			slices.Reverse(ways)
+		}
+		for _, way := range ways {
 			if err == nil {
 				err = take(way.times, func() error { return way.do(name) })
 			}
