@@ -106,12 +106,13 @@ type catalog struct {
 const (
 	// settlePatience is for how long another node's operation has to stand still
 	// until it is taken for dead. What that node had asked of the bricks in
-	// operationTime may reach them 30 s later (the connection's TCP_USER_TIMEOUT), and has to be
-	// over by then: directories of volumes are moved by name, and the name may be
+	// operationTime may reach them 84 s later (twice network.ping-timeout; over libgfapi it is 30 s),
+	// and has to be over by then: directories of volumes are moved by name, and the name may be
 	// another's meanwhile.
-	settlePatience = 90 * time.Second
-	// operationTime is how long an operation may take before it stops by itself.
-	operationTime = 20 * time.Second
+	settlePatience = 130 * time.Second
+	// operationTime is how long an operation may take before it stops by itself. One that begins when a
+	// server loses its power takes 30 s.
+	operationTime = 40 * time.Second
 	// tombstonePatience is settlePatience for a removal that is not committed. To
 	// take that back is safe at any time: its node alone has a file of that name.
 	tombstonePatience = 10 * time.Second
@@ -119,7 +120,7 @@ const (
 
 // errLate says that an operation has taken so long that another node may have
 // settled it.
-var errLate = fmt.Errorf("it took longer than %s; what is half done is settled within 2 min", operationTime)
+var errLate = fmt.Errorf("it took longer than %s; what is half done is settled within 4 min", operationTime)
 
 func newCatalog(store gluster.FS, node Node) *catalog {
 	return &catalog{
@@ -333,10 +334,10 @@ func (c *catalog) writeRecord(ctx context.Context, file string, r record) (inode
 func (c *catalog) create(ctx context.Context, def Definition, adopt bool) (Definition, error) {
 	r := record{Definition: def, By: c.node, Adopt: adopt, begun: sinceBoot()}
 	var err error
-	if r.inode, err = c.writeClaim(ctx, r); err != nil {
+	if r.inode, err = c.claim(ctx, r); err != nil {
 		return Definition{}, err
 	}
-	if r.made, err = c.lookAndMakeDir(ctx, r, adopt); err != nil {
+	if r.made, err = c.makeDir(ctx, r, adopt); err != nil {
 		return Definition{}, c.dropClaim(ctx, r, err)
 	}
 	if err := c.define(ctx, r); err != nil {
@@ -349,16 +350,6 @@ func (c *catalog) create(ctx context.Context, def Definition, adopt bool) (Defin
 // claim takes the name for r, unless a volume has it, and returns the claim's
 // inode number.
 func (c *catalog) claim(ctx context.Context, r record) (inode uint64, err error) {
-	if inode, err = c.writeClaim(ctx, r); err != nil {
-		return 0, err
-	}
-	if err := c.lookClaimed(ctx, r.Name); err != nil {
-		return 0, c.dropClaim(ctx, r, err)
-	}
-	return inode, nil
-}
-
-func (c *catalog) writeClaim(ctx context.Context, r record) (inode uint64, err error) {
 	inode, err = c.writeRecord(ctx, claimFile(r.Name), r)
 	if errors.Is(err, fs.ErrExist) {
 		return 0, errClaimed
@@ -366,46 +357,17 @@ func (c *catalog) writeClaim(ctx context.Context, r record) (inode uint64, err e
 	if err != nil {
 		return 0, c.dropClaim(ctx, r, err)
 	}
-	return inode, nil
-}
-
-// lookClaimed sees whether a volume has the name that was claimed. It comes behind the claim: of
-// two creators, one sees the other.
-func (c *catalog) lookClaimed(ctx context.Context, name string) error {
-	existing, err := c.read(ctx, name)
+	// The look comes behind the claim: of two creators, one sees the other.
+	existing, err := c.read(ctx, r.Name)
 	switch {
 	case err == nil:
-		return existsError{existing}
+		return 0, c.dropClaim(ctx, r, existsError{existing})
 	case existing.ID != "": // a removal was committed, and is not finished
-		return errRemoving
+		return 0, c.dropClaim(ctx, r, errRemoving)
 	case !errors.Is(err, ErrNotFound):
-		return err
+		return 0, c.dropClaim(ctx, r, err)
 	}
-	return nil
-}
-
-// lookAndMakeDir does lookClaimed and makeDir. What is not there yet is made while it looks: that
-// changes nothing of another volume's, and is taken back with the claim.
-func (c *catalog) lookAndMakeDir(ctx context.Context, r record, adopt bool) (made bool, err error) {
-	var taken error
-	err = fs.ErrExist
-	// Neither ends the other: whether the directory was made must be known.
-	_ = c.together(ctx, func(ctx context.Context) error {
-		taken = c.lookClaimed(ctx, r.Name)
-		return nil
-	}, func(ctx context.Context) error {
-		if r.ownDir() {
-			made, err = c.mkdir(ctx, r)
-		}
-		return nil
-	})
-	switch {
-	case taken != nil:
-		return made, taken
-	case errors.Is(err, fs.ErrExist):
-		return c.makeDir(ctx, r, adopt)
-	}
-	return made, err
+	return inode, nil
 }
 
 // cleanUpTime is for taking back an operation whose own time may be over.
@@ -428,24 +390,11 @@ func (c *catalog) dropClaim(ctx context.Context, r record, err error) error {
 // makeDir makes the volume's directory with owner and mode. made tells that it
 // was not there before, and may be now even if making it failed.
 func (c *catalog) makeDir(ctx context.Context, r record, mayExist bool) (made bool, err error) {
-	if err := c.makeParents(ctx, r); err != nil {
-		return false, fmt.Errorf("make the volume's directory: %w", err)
-	}
-	made, err = c.mkdir(ctx, r)
-	switch {
-	case !errors.Is(err, fs.ErrExist):
-		return made, err
-	case r.ownDir() && !mayExist:
-		return false, fmt.Errorf("directory %s is on the store without a volume; take it over with '-o adopt=true', or move it away", r.Dir())
-	default:
-		return false, c.adoptDir(ctx, r.Definition)
-	}
-}
-
-// mkdir makes the directory itself. fs.ErrExist: something is there.
-func (c *catalog) mkdir(ctx context.Context, r record) (made bool, err error) {
 	if err := r.late(); err != nil {
 		return false, err
+	}
+	if err := c.makeParents(ctx, r.Definition); err != nil {
+		return false, fmt.Errorf("make the volume's directory: %w", err)
 	}
 	mkdir := func() error { return c.fs.Mkdir(ctx, r.Dir(), r.Options.fileMode(0o755)) }
 	if r.ownDir() {
@@ -454,22 +403,22 @@ func (c *catalog) mkdir(ctx context.Context, r record) (made bool, err error) {
 		err = mkdir()
 	}
 	switch {
-	case errors.Is(err, fs.ErrExist):
-		return false, err
-	case err != nil:
+	case err == nil:
+		return true, c.chown(ctx, r.Definition)
+	case !errors.Is(err, fs.ErrExist):
 		return true, fmt.Errorf("make the volume's directory: %w", err)
+	case r.ownDir() && !mayExist:
+		return false, fmt.Errorf("directory %s is on the store without a volume; take it over with '-o adopt=true', or move it away", r.Dir())
+	default:
+		return false, c.adoptDir(ctx, r.Definition)
 	}
-	return true, c.chown(ctx, r.Definition)
 }
 
 // makeParents makes the directories on the way to a volume's own that are not there.
-func (c *catalog) makeParents(ctx context.Context, r record) error {
-	if err := r.late(); err != nil {
-		return err
-	}
-	parts := strings.Split(path.Dir(r.Dir()), "/")
+func (c *catalog) makeParents(ctx context.Context, def Definition) error {
+	parts := strings.Split(path.Dir(def.Dir()), "/")
 	for i := range parts {
-		if r.ownDir() || parts[i] == "." {
+		if def.ownDir() || parts[i] == "." {
 			continue
 		}
 		parent := path.Join(parts[:i+1]...)

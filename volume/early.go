@@ -44,7 +44,7 @@ func (m *Manager) lookUpDirEarly(ctx context.Context, name string) *earlyDir {
 // since it was made, so that it does not matter when that was looked up.
 func (e *earlyDir) of(ctx context.Context, s *store, def Definition) (mount.Dir, error) {
 	if e.id == def.ID {
-		if <-e.done; e.err == nil {
+		if <-e.done; e.err == nil && e.dir.Path == def.Dir() {
 			return e.dir, nil
 		}
 	}

@@ -135,16 +135,9 @@ var scenarios = []scenario{
 	},
 }
 
-// quietCatalog is of a node while nobody else does anything.
-func quietCatalog(w *world, node string) *catalog {
-	c := newCatalog(w.fs, Node{ID: node})
-	c.lookUpsAtOnce = 1 // the store in memory has no lock
-	return c
-}
-
 // emptyStore is a store that two nodes have joined.
 func emptyStore(w *world) error {
-	c := quietCatalog(w, "first")
+	c := newCatalog(w.fs, Node{ID: "first"})
 	err := c.open(context.Background())
 	for _, node := range []string{"a", "b"} {
 		_, joinErr := newMembers(w.fs, node).join(context.Background())
@@ -156,7 +149,7 @@ func emptyStore(w *world) error {
 // oneVolume is a store with the volume web, that nodes have joined.
 func oneVolume(nodes ...string) func(w *world) error {
 	return func(w *world) error {
-		c := quietCatalog(w, "first")
+		c := newCatalog(w.fs, Node{ID: "first"})
 		if err := c.open(context.Background()); err != nil {
 			return err
 		}
@@ -181,7 +174,7 @@ func removedStore(w *world) error {
 	if err := oneVolume("a", "b")(w); err != nil {
 		return err
 	}
-	c := quietCatalog(w, "a")
+	c := newCatalog(w.fs, Node{ID: "a"})
 	def, err := c.read(context.Background(), "web")
 	if err != nil {
 		return err

@@ -451,10 +451,13 @@ func (m *Manager) List() iter.Seq[Volume] {
 		clients := m.askClients()
 		last := ""
 		for _, one := range m.storedNames() {
-			if def, known := one.store.get(one.name); known && one.name != last && !yield(m.describe(one.store, def, clients)) {
+			def, known := one.store.get(one.name)
+			if !known || one.name == last {
+				continue
+			}
+			if last = one.name; !yield(m.describe(one.store, def, clients)) {
 				return
 			}
-			last = one.name
 		}
 	}
 }

@@ -199,8 +199,9 @@ func TestPatience(t *testing.T) {
 					}
 					delete(files, tombstone)
 					before := snapshot(t, d.dir)
-					for range 7 {
-						time.Sleep(10 * time.Second)
+					const pause = 10 * time.Second
+					for range (patience-tombstonePatience)/pause - 1 {
+						time.Sleep(pause)
 						settle()
 					}
 					if !sameFiles(before, snapshot(t, d.dir)) {
@@ -211,7 +212,7 @@ func TestPatience(t *testing.T) {
 							t.Errorf("%s is there: %v", file, !there)
 						}
 					}
-					time.Sleep(10 * time.Second)
+					time.Sleep(pause)
 				}
 				settle()
 				for file, there := range files {

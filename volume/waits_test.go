@@ -37,7 +37,7 @@ func testWaits(t *testing.T, nodes int) {
 		answers int
 		do      func() error
 	}{
-		{"Create: claim, mkdir and a look beside, rename, look", 4, func() error { return m.Create(t.Context(), "web", nil) }},
+		{"Create: claim, look, mkdir, rename, look", 5, func() error { return m.Create(t.Context(), "web", nil) }},
 		{"Mount: reference, tombstones, trash, definition, and the directory beside", 4, func() error { _, err := m.Mount(t.Context(), "web", "1"); return err }},
 		{"second Mount: this node, definition, trash, and the directory beside", 3, func() error { _, err := m.Mount(t.Context(), "web", "2"); return err }},
 		{"Unmount", 0, func() error { return m.UnmountAll(t.Context(), "web", "2") }},

@@ -75,7 +75,7 @@ func (b *bench) measurePoint(ctx context.Context, n *node, count int) error {
 	// What is answered from memory by itself, and not while the bricks do what was asked before.
 	var list, get times
 	for range rounds {
-		if err := errors.Join(n.list(ctx, &list, count), take(&get, func() error { _, err := n.ask(ctx, "Get", request{Name: "many0"}); return err })); err != nil {
+		if err := errors.Join(n.list(ctx, &list, count), take(&get, func() error { _, err := n.call(ctx, "Get", request{Name: "many0"}); return err })); err != nil {
 			return err
 		}
 	}
@@ -130,7 +130,7 @@ func (b *bench) idle(ctx context.Context, n *node) (float64, error) {
 	case <-time.After(window):
 	}
 	done, err := n.counted(ctx)
-	return done.sum() / window.Seconds(), err
+	return done.sum() / window.Seconds(), errors.Join(err, n.stopCounting(ctx))
 }
 
 // seenElsewhere measures how long after its creation the other nodes list a volume.
@@ -241,7 +241,7 @@ func driverStart(ctx context.Context, b *bench) error {
 		return err
 	}
 	var open, complete, fresh times
-	for i := range max(b.rounds/20, 2) {
+	for i := range max(b.rounds/30, 2) {
 		forget := i%2 == 1
 		o, c, err := restartDriver(ctx, n, len(all.Volumes), forget)
 		if err != nil {

@@ -45,6 +45,11 @@ func (n *node) startCounting(ctx context.Context) error {
 	return err
 }
 
+// stopCounting ends it: it costs the bricks time.
+func (n *node) stopCounting(ctx context.Context) error {
+	return n.run(ctx, "gluster", "volume", "profile", "gv0", "stop")
+}
+
 // counted is what the busiest brick has carried out since the last call, but for
 // what nobody has asked for.
 func (n *node) counted(ctx context.Context) (operations, error) {
@@ -114,8 +119,7 @@ func onTheWire(ctx context.Context, b *bench, n *node, hand string) error {
 	return nil
 }
 
-// count adds to the report what each of several things that do does has a brick do. The bricks
-// count for as long alone, since that costs time.
+// count adds to the report what each of several things that do does has a brick do.
 func (b *bench) count(ctx context.Context, n *node, what string, things int, do func() error) error {
 	if err := n.startCounting(ctx); err != nil {
 		return err
@@ -131,7 +135,7 @@ func (b *bench) count(ctx context.Context, n *node, what string, things int, do 
 		done[kind] /= float64(things)
 	}
 	b.report.Wire = append(b.report.Wire, wire{what, done.sum(), done})
-	return n.run(ctx, "gluster", "volume", "profile", "gv0", "stop")
+	return n.stopCounting(ctx)
 }
 
 // lookersPerNode look names up at the same time.

@@ -203,8 +203,8 @@ type setting struct {
 const (
 	// longestPing is the longest network.ping-timeout in seconds with which a dead node's
 	// late calls are over before others go on without it (ARCHITECTURE.md, "Several nodes":
-	// 20 s of an operation and this one's are less than 90 s).
-	longestPing = 65
+	// 40 s of an operation and twice this are 130 s).
+	longestPing = 45
 	// shortestPing is the shortest with which a short hiccup is not taken for a death.
 	shortestPing = 10
 	// longestMemory is for how many seconds attributes may be remembered without word from
