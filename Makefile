@@ -14,7 +14,8 @@ PLUGIN ?= glustervol
 ARCHS ?= amd64 arm64
 DIST ?= dist
 BINARY ?= bin/glustervol
-TEST_TIMEOUT ?= 30m
+# Against hangs; a slow machine takes half of it.
+TEST_TIMEOUT ?= 60m
 GOLANGCI_LINT_VERSION := v2.15.0
 # The last one whose modules all come from Go's public proxy.
 NFPM_VERSION := v2.45.2
