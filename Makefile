@@ -147,10 +147,10 @@ test-packages: go
 	$(TEST) $(filter-out %/cmd/glustervol %/hack/packagetest %/hack/provisiontest,$(shell $(GO) list ./...))
 
 test-race: go
-	$(GO) test -race -short -count=1 ./...
+	$(GO) test -race -short -count=1 -timeout $(TEST_TIMEOUT) ./...
 
 test-stress: go
-	$(GO) test -race -count=1 -v -run '^TestAPIStress$$' ./gluster
+	$(GO) test -race -count=1 -timeout $(TEST_TIMEOUT) -v -run '^TestAPIStress$$' ./gluster
 
 # Whether the benchmarks work, not how fast. 'make bench' would build beside tests that use what is built.
 test-bench: go
@@ -186,7 +186,7 @@ bench-compare: go ## Compare what the driver's own parts cost with commit BASE (
 
 .PHONY: bench-parts
 bench-parts: go ## Measure both control planes side by side, ROUNDS (60) times (as root)
-	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1x ./cmd/glustervol -rounds='$(ROUNDS)'
+	CGO_ENABLED=0 $(GO) test -run '^$$' -bench . -benchtime 1x -timeout $(TEST_TIMEOUT) ./cmd/glustervol -rounds='$(ROUNDS)'
 
 .PHONY: fuzz
 fuzz: go ## Run each fuzz test for FUZZTIME (30s)
