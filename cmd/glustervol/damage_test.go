@@ -361,6 +361,8 @@ func TestMissingDirectories(t *testing.T) {
 func TestReadOnlyBrick(t *testing.T) {
 	disk := testnode.SmallDisk(t, 64<<20)
 	bad, good := testnode.NewGlusterVolume(t, 1, disk), testnode.NewGlusterVolume(t, 1, "")
+	// Every 30 s a brick writes to its disk, and ends itself when it cannot; in between is what is tested.
+	testnode.RunGluster(t, "volume", "set", bad.Name, "storage.health-check-interval", "0")
 	serveDocker(t, bad.Address(), good.Address())
 	create(t, "web")
 	startContainer(t, "box", "-v=web:/data")

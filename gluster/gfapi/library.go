@@ -58,6 +58,9 @@ const (
 
 // load loads the library once: it cannot be unloaded, its threads run on.
 var load = sync.OnceValues(func() (*library, error) {
+	// dlerror(3) tells of the thread's own calls, and purego asks it in a call of its own.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	handle, err := purego.Dlopen(soName, purego.RTLD_NOW|purego.RTLD_GLOBAL)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w; install glusterfs-client, or the package that your distribution has it in", ErrUnavailable, err)
