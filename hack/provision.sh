@@ -47,7 +47,7 @@ hack=$(dirname "$(readlink -f "$0")")
 readonly hack checkout=${hack%/*}
 readonly known_systems="Debian 12 and later, Ubuntu 22.04 and later, and Fedora"
 readonly ports="24007 and 49152-60999, TCP"
-readonly patience=30 # seconds for what needs nobody else
+readonly patience=90 # seconds for what needs nobody else, as systemd gives a service to start
 readonly config=/etc/default/glustervol
 readonly units=/usr/lib/systemd/system
 readonly mounts_dir=$units/run-glustervol-clients-.mount.d
@@ -806,7 +806,7 @@ see_store() {
     fi
     # A driver whose Gluster volume has just been made tries again by itself.
     if ((${#waiting[@]} > 0)) && ! store_is_reached || ! await store_is_reached; then
-        wait_for "the driver to reach the store $(wanted_store): 'glustervol info' says why it does not"
+        wait_for "the driver to reach the store $(wanted_store): $(why_not_reached)"
         return
     fi
     already "the driver reaches the store $(wanted_store)"
@@ -817,6 +817,12 @@ see_store() {
 store_is_reached() {
     local info
     info=$(glustervol info) && [[ ${info,,} != *"not reached"* ]]
+}
+
+why_not_reached() {
+    local why
+    why=$(glustervol info 2>&1 | sed -n 's/^.*NOT reached: //p' | head -n 1) || true
+    echo "${why:-"'glustervol info' says why it does not"}"
 }
 
 # --- out again ---

@@ -89,7 +89,7 @@ func rotate(m *machine) {
 func reboot(m *machine) {
 	m.t.Helper()
 	beats := m.beats()
-	if out, err := testmachine.Command("reboot", node).CombinedOutput(); err != nil {
+	if out, err := testmachine.Output(testmachine.Command("reboot", node)); err != nil {
 		m.t.Fatalf("hack/machines reboot: %v: %s", err, out)
 	}
 	eventually(m.t, "container heart runs", func() bool {

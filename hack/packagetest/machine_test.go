@@ -30,10 +30,10 @@ tar -C /root/image -c . | docker import - busybox
 `
 
 var startNode = sync.OnceValue(func() error {
-	if out, err := testmachine.Command("up", node).CombinedOutput(); err != nil {
+	if out, err := testmachine.Output(testmachine.Command("up", node)); err != nil {
 		return fmt.Errorf("hack/machines up: %w: %s", err, out)
 	}
-	if out, err := testmachine.Command("exec", node, "sh", "-c", prepareNode).CombinedOutput(); err != nil {
+	if out, err := testmachine.Output(testmachine.Command("exec", node, "sh", "-c", prepareNode)); err != nil {
 		return fmt.Errorf("prepare %s: %w: %s", node, err, out)
 	}
 	return nil
@@ -48,13 +48,13 @@ func newMachine(t *testing.T, files ...string) *machine {
 	t.Helper()
 	must(t, startNode())
 	m := &machine{t}
-	out, err := testmachine.Command(append(append([]string{"copy"}, files...), node+":/root/packages")...).CombinedOutput()
+	out, err := testmachine.Output(testmachine.Command(append(append([]string{"copy"}, files...), node+":/root/packages")...))
 	if err != nil {
 		t.Fatalf("hack/machines copy: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			log, _ := testmachine.Command("exec", node, "journalctl", "--no-pager", "--unit=glustervol", "--lines=40").CombinedOutput()
+			log, _ := testmachine.Output(testmachine.Command("exec", node, "journalctl", "--no-pager", "--unit=glustervol", "--lines=40"))
 			t.Logf("%s", log)
 		}
 	})
@@ -66,7 +66,7 @@ func onNode(file string) string { return filepath.Join("/root/packages", filepat
 
 // try runs a shell script on the node.
 func (m *machine) try(script string) (string, error) {
-	out, err := testmachine.Command("exec", node, "sh", "-c", "export DEBIAN_FRONTEND=noninteractive\n"+script).CombinedOutput()
+	out, err := testmachine.Output(testmachine.Command("exec", node, "sh", "-c", "export DEBIAN_FRONTEND=noninteractive\n"+script))
 	return strings.TrimRight(string(out), "\n"), err
 }
 

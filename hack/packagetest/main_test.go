@@ -3,7 +3,6 @@
 package packagetest
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +35,7 @@ var packages = sync.OnceValue(func() (b built) {
 	}
 	for _, v := range []string{version, newer} {
 		cmd := exec.Command("make", "-C", "../..", "--silent", "deb", "rpm", "DIST="+b.dir, "VERSION=v"+v)
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := testmachine.Output(cmd); err != nil {
 			b.err = fmt.Errorf("make deb rpm: %w: %s", err, out)
 			return b
 		}
@@ -61,19 +60,14 @@ func packageFile(t testing.TB, format, version string) string {
 	return filepath.Join(b.dir, fmt.Sprintf(format, version))
 }
 
-// commandTime is more than any command takes that is to end at all.
-const commandTime = 5 * time.Minute
-
 // run runs a command, which has to succeed.
 func run(t testing.TB, program string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), commandTime)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, program, args...).CombinedOutput()
+	out, err := testmachine.Output(exec.Command(program, args...))
 	if err != nil {
 		t.Fatalf("%s %s: %v: %s", program, strings.Join(args, " "), err, out)
 	}
-	return strings.TrimRight(string(out), "\n")
+	return out
 }
 
 func must(t testing.TB, err error) {

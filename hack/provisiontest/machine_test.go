@@ -3,7 +3,6 @@ package provisiontest
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +23,6 @@ const (
 	checkout = "/root/glustervol"
 	// roles make a machine all that a node can be.
 	roles = "--gluster --docker --driver --swarm --peers node1,node2,node3"
-	// commandTime is more than any command takes that is to end at all.
-	commandTime = 5 * time.Minute
 	// patience bounds waits for what has no promise.
 	patience = 2 * time.Minute
 )
@@ -42,8 +39,8 @@ func bareMachines(t *testing.T, names ...string) []*machine {
 	if testing.Short() {
 		t.Skip("takes machines with systemd: run 'sudo make test-provision'")
 	}
-	t.Cleanup(func() { must(t, command(t, testmachine.Command("down"))) })
-	must(t, command(t, testmachine.Command(append([]string{"up"}, names...)...)))
+	t.Cleanup(func() { must(t, command(testmachine.Command("down"))) })
+	must(t, command(testmachine.Command(append([]string{"up"}, names...)...)))
 	var all []*machine
 	for _, name := range names {
 		m := &machine{t, name}
@@ -57,26 +54,12 @@ func bareMachines(t *testing.T, names ...string) []*machine {
 }
 
 // command runs a command, which has a time to end in.
-func command(t *testing.T, cmd *exec.Cmd) error {
-	out, err := output(t, cmd)
+func command(cmd *exec.Cmd) error {
+	out, err := testmachine.Output(cmd)
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, out)
 	}
 	return nil
-}
-
-func output(t *testing.T, cmd *exec.Cmd) (string, error) {
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		return "", err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), commandTime)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	defer stop()
-	err := cmd.Wait()
-	return strings.TrimSpace(out.String()), err
 }
 
 // copy copies a file or directory to the machine.
@@ -84,13 +67,13 @@ func (m *machine) copy(file, to string) {
 	m.t.Helper()
 	file, err := filepath.Abs(file)
 	must(m.t, err)
-	must(m.t, command(m.t, testmachine.Command("copy", file, m.name+":"+to)))
+	must(m.t, command(testmachine.Command("copy", file, m.name+":"+to)))
 }
 
 // try runs a shell script on the machine, and returns what it printed and its status.
 func (m *machine) try(script string) (string, int) {
 	m.t.Helper()
-	out, err := output(m.t, testmachine.Command("exec", m.name, "bash", "-c", script))
+	out, err := testmachine.Output(testmachine.Command("exec", m.name, "bash", "-c", script))
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		m.t.Fatal(err)
@@ -191,7 +174,7 @@ func (m *machine) importImage() {
 	m.t.Helper()
 	cmd := testmachine.Command("exec", m.name, "docker", "import", "--change", "ENV PATH=/bin", "-", image)
 	cmd.Stdin = bytes.NewReader(busybox(m.t))
-	must(m.t, command(m.t, cmd))
+	must(m.t, command(cmd))
 }
 
 // busybox is a root file system with a shell.

@@ -104,6 +104,7 @@ func inAnyOrder(one, two, three *machine) {
 	out = two.provision(roles)
 	contains(t, out, "changed: took node1 into the pool", "changed: took node3 into the pool", "changed: made the Gluster volume gv0 of node1:/srv/gluster/gv0 ",
 		"changed: started the Gluster volume gv0", "changed: joined the Swarm", "already so: the driver reaches the store node1,node2,node3:/gv0", "done: node2")
+	two.explain(out)
 	contains(t, three.provision(roles+" --wait 60"), "changed: joined the Swarm", "done: node3")
 	contains(t, one.run("gluster volume info gv0"), "Number of Bricks: 1 x 3 = 3", "Status: Started")
 	if nodes := one.docker("node ls --format '{{.Hostname}} {{.ManagerStatus}}'"); strings.Count(nodes, "Reachable")+strings.Count(nodes, "Leader") != 3 {
@@ -111,6 +112,15 @@ func inAnyOrder(one, two, three *machine) {
 	}
 	contains(t, two.run("systemctl show --property=After docker.service"), "glustervol.service")
 	lacks(t, two.run("grep -r SWMTKN /var/log /etc /var/lib/glusterd /srv /tmp 2>/dev/null || true"), "SWMTKN")
+}
+
+// explain logs why the driver does not reach the store, if that is what a provisioning has waited for.
+func (m *machine) explain(out string) {
+	m.t.Helper()
+	if strings.Contains(out, "waiting for the driver") {
+		why, _ := m.try("glustervol info; journalctl --unit=glustervol --no-pager; tail -n 40 /var/log/glustervol/* /var/log/glusterfs/bricks/*")
+		m.t.Log(why)
+	}
 }
 
 // serviceWritesEverywhere has a service write to one volume on all nodes.
@@ -142,7 +152,7 @@ func refusedOnNode(m, peer *machine) {
 		"there is a Gluster volume gv0 with other bricks", "node1:/srv/gluster/gv0", "not node1:/srv/other")
 	m.refuses("--driver --peers node1", 1, "/etc/default/glustervol has another store, node1,node2,node3:/gv0")
 	certificates := filepath.Join(m.t.TempDir(), "tls")
-	must(m.t, command(m.t, exec.Command("../tls-ca", certificates, "node1")))
+	must(m.t, command(exec.Command("../tls-ca", certificates, "node1")))
 	m.copy(certificates, "/root/tls")
 	m.refuses(roles+" --tls /root/tls", 1, "the Gluster volume gv0 runs without TLS")
 	m.run("cp /etc/ssl/certs/ca-certificates.crt /root/tls/ca.pem")
@@ -157,7 +167,7 @@ func survivesReboot(m *machine) {
 	m.docker("run --detach --name always --restart always --volume own:/data --volume-driver glustervol " + image +
 		" sh -c 'grep \" /data fuse.glusterfs\" /proc/mounts >>/data/mounts; while date >>/data/log; do sleep 0.2; done'")
 	m.within(patience, "docker exec always grep -q . /data/log")
-	must(m.t, command(m.t, testmachine.Command("reboot", m.name)))
+	must(m.t, command(testmachine.Command("reboot", m.name)))
 	m.within(patience, "[[ $(docker exec always grep -c fuse.glusterfs /data/mounts) == 2 ]]")
 	lines := m.run("docker exec always cat /data/log | wc -l")
 	m.within(10*time.Second, "(($(docker exec always cat /data/log | wc -l) > "+lines+"))")

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/glustervol/glustervol/hack/testmachine"
 )
 
 // TestTLS has three nodes speak TLS alone, between servers and with clients, and the driver
@@ -12,8 +14,8 @@ import (
 func TestTLS(t *testing.T) {
 	nodes := bareMachines(t, "node1", "node2", "node3")
 	dir := filepath.Join(t.TempDir(), "tls")
-	must(t, command(t, exec.Command("../tls-ca", dir, "node1", "node2", "node3")))
-	if out, err := output(t, exec.Command("../tls-ca", dir, "node1", "node2", "node3")); err != nil || out != "" {
+	must(t, command(exec.Command("../tls-ca", dir, "node1", "node2", "node3")))
+	if out, err := testmachine.Output(exec.Command("../tls-ca", dir, "node1", "node2", "node3")); err != nil || out != "" {
 		t.Errorf("tls-ca once more: %v: %s", err, out)
 	}
 	const args = "--gluster --docker --driver --peers node1,node2,node3"

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/glustervol/glustervol/hack/testmachine"
 )
 
 // TestVagrant has Vagrant make the nodes of the Vagrantfile, of containers, and take them
@@ -21,7 +23,7 @@ func TestVagrant(t *testing.T) {
 		cmd.Dir = "../.."
 		cmd.Env = append(os.Environ(), "VAGRANT_HOME="+filepath.Join(dir, "home"), "VAGRANT_DOTFILE_PATH="+filepath.Join(dir, "machines"),
 			"VAGRANT_DEFAULT_PROVIDER=docker", "VAGRANT_CHECKPOINT_DISABLE=1")
-		out, err := output(t, cmd)
+		out, err := testmachine.Output(cmd)
 		t.Logf("vagrant %v:\n%s", args, out)
 		if err != nil {
 			t.Fatalf("vagrant %v: %v", args, err)
@@ -31,7 +33,7 @@ func TestVagrant(t *testing.T) {
 	vagrant("validate", "--ignore-provider")
 	t.Cleanup(func() {
 		vagrant("destroy", "--force")
-		left, err := output(t, exec.Command("docker", "network", "ls", "--quiet", "--filter", "name=glustervol-vagrant"))
+		left, err := testmachine.Output(exec.Command("docker", "network", "ls", "--quiet", "--filter", "name=glustervol-vagrant"))
 		if err != nil || left != "" {
 			t.Errorf("Vagrant leaves Docker's network %s (%v)", left, err)
 		}

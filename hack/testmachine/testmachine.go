@@ -3,13 +3,30 @@
 package testmachine
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
+
+const (
+	// commandTime is more than any command takes that is to end at all: on a slow machine, Vagrant's three
+	// machines take six minutes.
+	commandTime = 20 * time.Minute
+	// outputTime is how long a command's output may stay open behind its end, by children that it has left.
+	outputTime = 10 * time.Second
+)
+
+// errLate is why a command was ended.
+var errLate = errors.New("it took too long, and was ended")
 
 // Main is the TestMain of such a package. Behind the tests, all of its machines end.
 func Main(m *testing.M) {
@@ -52,4 +69,27 @@ func Command(args ...string) *exec.Cmd {
 	cmd := exec.Command("../machines", args...)
 	cmd.Env = append(os.Environ(), "GLUSTERVOL_MACHINES=glustervol-"+filepath.Base(dir))
 	return cmd
+}
+
+// Output runs a command and returns what it has printed, on both of its outputs. Who takes longer
+// than commandTime is ended, with all of the children.
+func Output(cmd *exec.Cmd) (string, error) { return outputWithin(commandTime, cmd) }
+
+func outputWithin(limit time.Duration, cmd *exec.Cmd) (string, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = outputTime
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, errLate)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	defer stop()
+	err := cmd.Wait()
+	if late := context.Cause(ctx); late != nil {
+		err = late
+	}
+	return strings.TrimSpace(out.String()), err
 }
