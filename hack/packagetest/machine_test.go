@@ -66,8 +66,7 @@ func onNode(file string) string { return filepath.Join("/root/packages", filepat
 
 // try runs a shell script on the node.
 func (m *machine) try(script string) (string, error) {
-	out, err := testmachine.Output(testmachine.Command("exec", node, "sh", "-c", "export DEBIAN_FRONTEND=noninteractive\n"+script))
-	return strings.TrimRight(string(out), "\n"), err
+	return testmachine.Output(testmachine.Command("exec", node, "sh", "-c", "export DEBIAN_FRONTEND=noninteractive\n"+script))
 }
 
 // run is a try that has to succeed.
