@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // mountedVolumes is how many volumes are mounted at once.
@@ -187,7 +187,7 @@ func mounted(ctx context.Context, b *bench, known int) error {
 	if err != nil {
 		return err
 	}
-	driver, err := n.memory(ctx, "glustervol")
+	driver, files, err := n.driverMemory()
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func mounted(ctx context.Context, b *bench, known int) error {
 	}
 	of := fmt.Sprintf("%d mounted volumes of %d", len(names), known)
 	b.report.atMost("clients for "+of, float64(len(clients)), 1, "client", fmt.Sprintf("%.0f MB", sum(clients)))
-	b.report.atMost("driver's memory for "+of, sum(driver), 40, "MB", "resident")
+	b.report.atMost("driver's memory for "+of, driver, 40, "MB", fmt.Sprintf("resident; %.0f of them mapped files, the program and libraries", files))
 	return atOnce(8, names, func(name string) error {
 		_, err := n.call(ctx, "Unmount", request{Name: name, ID: "bench"})
 		return err
@@ -209,6 +209,25 @@ func sum(list []float64) (total float64) {
 		total += one
 	}
 	return total
+}
+
+// driverMemory is the driver's resident memory in MB, and what of it are mapped files.
+func (n *node) driverMemory() (all, files float64, err error) {
+	pid, found := n.process("glustervol")
+	if !found {
+		return 0, 0, errors.New("no driver runs on " + n.name)
+	}
+	data, err := os.ReadFile("/proc/" + pid + "/status")
+	for line := range strings.Lines(string(data)) {
+		var kilobytes float64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %g kB", &kilobytes); n == 1 {
+			all = kilobytes / 1024
+		}
+		if n, _ := fmt.Sscanf(line, "RssFile: %g kB", &kilobytes); n == 1 {
+			files = kilobytes / 1024
+		}
+	}
+	return all, files, err
 }
 
 // memory is the resident memory in MB of each of the node's processes of a program whose
@@ -254,32 +273,42 @@ func driverStart(ctx context.Context, b *bench) error {
 			complete = append(complete, c)
 		}
 	}
+	alone, err := n.programStart(ctx)
+	if err != nil {
+		return err
+	}
+	b.report.sampled("glustervol version", alone)
 	b.report.sampled("driver start until its socket is open", open)
 	b.report.sampled("driver start until it knows all volumes", complete)
 	b.report.sampled("… on a node that knew none", fresh)
 	with := fmt.Sprintf("%d volumes; median", len(all.Volumes))
-	b.report.atMost("driver start, socket open", open.median(), 50, "ms", with)
+	b.report.atMost("driver start, socket open", open.median(), 50, "ms", with+fmt.Sprintf("; %.0f ms for 'glustervol version'", alone.median()))
 	b.report.atMost("driver start, complete", complete.median()/1000, 3, "s", with+"; from the program's start, store asked")
 	b.report.atMost("driver start, complete, of a new node", fresh.median()/1000, 3, "s", with)
 	return nil
 }
 
 func restartDriver(ctx context.Context, n *node, volumes int, forget bool) (open, complete time.Duration, err error) {
-	killed := time.Now()
+	start, err := n.driverCommand()
+	if err != nil {
+		return 0, 0, err
+	}
 	if err := n.cluster.run(ctx, "kill", n.name, "glustervol"); err != nil {
 		return 0, 0, err
+	}
+	for _, found := n.process("glustervol"); found && ctx.Err() == nil; _, found = n.process("glustervol") {
+		time.Sleep(time.Millisecond)
 	}
 	if forget {
 		if err := os.RemoveAll(filepath.Join(n.cluster.state, n.name, "driver/known")); err != nil {
 			return 0, 0, err
 		}
 	}
-	up := make(chan error, 1)
-	go func() { up <- n.cluster.run(ctx, "up", n.name) }()
-	begin, err := n.driverBegin(ctx, killed)
-	if err != nil {
-		return 0, 0, errors.Join(err, <-up)
+	begin := time.Now()
+	if err := start.Start(); err != nil {
+		return 0, 0, err
 	}
+	go func() { _ = start.Wait() }() // it is killed at the end
 	// Whoever looks takes time from the driver: a millisecond of each, and then little of each ten.
 	for err = errors.New(""); err != nil && ctx.Err() == nil; time.Sleep(time.Millisecond) {
 		var c net.Conn
@@ -291,22 +320,53 @@ func restartDriver(ctx context.Context, n *node, volumes int, forget bool) (open
 	for !n.knows(ctx, volumes) && ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 	}
-	return open, time.Since(begin), errors.Join(<-up, ctx.Err())
+	return open, time.Since(begin), ctx.Err()
 }
 
-// driverBegin waits for the driver's process that is younger than since, as a killed one may be
-// there for a moment, and tells when it began, by the kernel's clock ticks of 10 ms.
-func (n *node) driverBegin(ctx context.Context, since time.Time) (time.Time, error) {
-	for ctx.Err() == nil {
-		if pid, found := n.process("glustervol"); found {
-			begin, err := processBegin(pid)
-			if err == nil && begin.After(since) {
-				return begin, nil
-			}
-		}
-		time.Sleep(time.Millisecond)
+// programStart measures the program's own start, of which the driver's is a part.
+func (n *node) programStart(ctx context.Context) (t times, err error) {
+	driver, err := n.driverCommand()
+	if err != nil {
+		return nil, err
 	}
-	return time.Time{}, ctx.Err()
+	program := driver.Args[slices.Index(driver.Args, "--")+1]
+	for range 20 {
+		if err := take(&t, n.command(ctx, program, "version").Run); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// driverCommand starts a driver as the one that runs was started, and without hack/cluster's
+// script, which does other things meanwhile.
+func (n *node) driverCommand() (*exec.Cmd, error) {
+	pid, found := n.process("glustervol")
+	if !found {
+		return nil, errors.New("no driver runs on " + n.name)
+	}
+	args, err := words("/proc/" + pid + "/cmdline")
+	if err != nil {
+		return nil, err
+	}
+	cmd := n.command(context.Background(), args...)
+	if cmd.Env, err = words("/proc/" + pid + "/environ"); err != nil {
+		return nil, err
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd, nil
+}
+
+// command is one of the node, as hack/cluster's exec is.
+func (n *node) command(ctx context.Context, args ...string) *exec.Cmd {
+	room := []string{"--target", filepath.Base(filepath.Dir(n.root)), "--mount", "--uts", "--ipc", "--net", "--pid", "--wd=/", "--"}
+	return exec.CommandContext(ctx, "nsenter", append(room, args...)...)
+}
+
+// words are those of a process's command line or environment in /proc.
+func words(file string) ([]string, error) {
+	data, err := os.ReadFile(file)
+	return strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00"), err
 }
 
 // process is the number of a process of the node, as this one sees it.
@@ -327,25 +387,6 @@ func (n *node) process(program string) (pid string, found bool) {
 		}
 	}
 	return "", false
-}
-
-func processBegin(pid string) (time.Time, error) {
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil {
-		return time.Time{}, err
-	}
-	// proc_pid_stat(5): field 22, in ticks since the boot; the name in field 2 may have blanks.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+2:]))
-	ticks, err := strconv.ParseInt(fields[22-3], 10, 64)
-	if err != nil {
-		return time.Time{}, err
-	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		return time.Time{}, err
-	}
-	const tick = time.Second / 100
-	return time.Now().Add(time.Duration(ticks)*tick - time.Duration(now.Nano())), nil
 }
 
 // knows tells whether the driver has reached its store, and knows so many volumes.
