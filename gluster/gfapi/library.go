@@ -50,7 +50,8 @@ type library struct {
 }
 
 // The C library gives each of many threads an arena of memory of its own, which grows and
-// is not given back. Two are enough for what waits for the network most of the time.
+// is not given back. Two are enough for what waits for the network most of the time; those
+// that threads have taken before the library is loaded stay.
 const (
 	arenaMax = -8 // M_ARENA_MAX of malloc.h
 	arenas   = 2

@@ -38,33 +38,35 @@ type fioSide struct {
 }
 
 // inputOutput measures I/O of a container on a volume against that of one on a directory
-// of a mount made by hand, by turns.
+// of a mount made by hand, by turns; and that of a second such mount, for how much two that are the
+// same differ.
 func inputOutput(ctx context.Context, b *bench) error {
 	n := b.cluster.nodes[0]
-	if _, err := n.byHand(ctx, "/run/hand"); err != nil {
-		return err
+	for _, dir := range []string{"/run/hand", "/run/same"} {
+		if _, err := n.byHand(ctx, dir); err != nil {
+			return err
+		}
+		if err := n.run(ctx, "mkdir", "-p", dir+"/fio-"+filepath.Base(dir)); err != nil {
+			return err
+		}
 	}
-	if err := n.run(ctx, "mkdir", "-p", "/run/hand/fio"); err != nil {
-		return err
-	}
-	rounds, seconds := 8, 3
+	rounds, seconds := 9, 3
 	if b.quick {
 		rounds, seconds = 1, 1
 	}
 	for _, job := range ioJobs {
-		ours, hand := []float64{}, []float64{}
-		for i := range rounds {
-			ways := []struct {
-				figures *[]float64
-				flags   []string
-			}{
-				{&hand, []string{"--volume=/run/hand/fio:/data"}},
-				{&ours, []string{"--volume=fio:/data", "--volume-driver=glustervol"}},
-			}
-			if i%2 == 1 { // who comes second may find the disk busy with what the first has left
-				slices.Reverse(ways)
-			}
-			for _, way := range ways {
+		var ours, hand, same []float64
+		ways := []struct {
+			figures *[]float64
+			flags   []string
+		}{
+			{&hand, []string{"--volume=/run/hand/fio-hand:/data"}},
+			{&ours, []string{"--volume=fio:/data", "--volume-driver=glustervol"}},
+			{&same, []string{"--volume=/run/same/fio-same:/data"}},
+		}
+		for round := range rounds {
+			for i := range ways {
+				way := ways[(round+i)%len(ways)] // who comes second may find the disk busy with what the first has left
 				one, err := fio(ctx, n, way.flags, seconds, job.args)
 				if err != nil {
 					return fmt.Errorf("%s: %w", job.name, err)
@@ -73,9 +75,10 @@ func inputOutput(ctx context.Context, b *bench) error {
 			}
 		}
 		b.report.between("fio, "+job.name, middle(ours)/middle(hand), 0.97, 1.03, "of a mount by hand",
-			fmt.Sprintf("medians of %d rounds, %.0f against %.0f", rounds, middle(ours), middle(hand)))
+			fmt.Sprintf("medians of %d rounds, %.0f against %.0f; a second mount by hand: %.3g", rounds, middle(ours), middle(hand), middle(same)/middle(hand)))
 	}
-	return errors.Join(n.run(ctx, "docker", "volume", "rm", "fio"), n.run(ctx, "rm", "-r", "/run/hand/fio"), n.run(ctx, "umount", "/run/hand"))
+	return errors.Join(n.run(ctx, "docker", "volume", "rm", "fio"),
+		n.run(ctx, "sh", "-c", "rm -r /run/hand/fio-hand /run/same/fio-same && umount /run/hand /run/same"))
 }
 
 // fio runs it in a container, which has the node's own programs and libraries.
