@@ -2,12 +2,14 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/glustervol/glustervol/gluster"
@@ -21,6 +23,11 @@ const (
 	// a second one rarely helps.
 	replaceAfter  = time.Minute
 	replaceAtMost = time.Hour
+	// The same for a connection that was never up. It leaks little, and may never come up: of some that had been waiting for a
+	// Gluster volume to be made and started, one was connected to all bricks, and failed every call with EIO for the 13 min
+	// that it was looked at (10.3); a new one worked.
+	replaceNewAfter  = 15 * time.Second
+	replaceNewAtMost = 5 * time.Minute
 	// replaceTime bounds a trial, during which the store's requests wait.
 	replaceTime = 5 * time.Second
 )
@@ -46,8 +53,12 @@ type apiConnection struct {
 	// api is replaced by Open alone; replacing is held for it, and by who else uses it.
 	replacing sync.Mutex
 	api       *gluster.API
-	// patience is how long the store may be silent until the next trial.
+	// patience is how long the store may be silent until the next trial. up tells that it has answered once; of one that
+	// has not, begun is since when it was asked. tried is when the last trial was.
 	patience time.Duration
+	up       bool
+	begun    time.Time
+	tried    time.Time
 }
 
 // apiPlane is a control plane over libgfapi.
@@ -88,7 +99,7 @@ func (cs *apiConnections) connection(address gluster.Address) (*apiConnection, e
 	if err != nil {
 		return nil, err
 	}
-	c := &apiConnection{address: address, logFile: logFile, log: cs.log, api: api, patience: replaceAfter}
+	c := &apiConnection{address: address, logFile: logFile, log: cs.log, api: api, patience: replaceNewAfter, begun: time.Now()}
 	cs.byStore[address.String()] = c
 	return c, nil
 }
@@ -108,10 +119,13 @@ func (cs *apiConnections) rotateLogs() {
 // silent for long by one that is not.
 func (c *apiConnection) connect(ctx context.Context) error {
 	err := c.api.Connect(ctx)
-	if err == nil || c.api.Failing() < c.patience {
+	if err == nil {
+		c.answered()
+		return nil
+	}
+	if !c.trialIsDue(err) {
 		return err
 	}
-	c.patience = min(2*c.patience, replaceAtMost)
 	fresh, freshErr := gluster.NewAPI(c.address, c.logFile, keptDirs...)
 	if freshErr != nil {
 		return err
@@ -127,8 +141,32 @@ func (c *apiConnection) connect(ctx context.Context) error {
 	former := c.api
 	c.api = fresh
 	c.replacing.Unlock()
+	c.answered()
 	former.Discard()
 	return nil
+}
+
+func (c *apiConnection) answered() {
+	if !c.up {
+		c.up, c.patience = true, replaceAfter
+	}
+}
+
+// trialIsDue tells whether a second connection is to be tried, as the first one fails with err, and
+// notes that it is.
+func (c *apiConnection) trialIsDue(err error) bool {
+	if errors.Is(err, client.ErrNoDirectory) || errors.Is(err, syscall.ENOTDIR) {
+		return false // which is an answer
+	}
+	silent, atMost := c.api.Failing(), replaceAtMost
+	if !c.up {
+		silent, atMost = time.Since(c.begun), replaceNewAtMost
+	}
+	if silent < c.patience || time.Since(c.tried) < c.patience {
+		return false
+	}
+	c.tried, c.patience = time.Now(), min(2*c.patience, atMost)
+	return true
 }
 
 // graph is Control.Graph.

@@ -103,6 +103,52 @@ func TestConnectionReplaced(t *testing.T) {
 	}
 }
 
+// TestConnectionNeverUp has a connection that fails though its Gluster volume is there, as libgfapi's
+// do now and then that were begun before it was: that of another volume stands for it.
+func TestConnectionNeverUp(t *testing.T) {
+	cs, l := newConnections(t)
+	address := parseAddress(t, "gfs1:/late")
+	c, err := cs.connection(address)
+	must(t, err)
+	stuck, err := gluster.NewAPI(parseAddress(t, "gfs1:/stuck"), c.logFile)
+	must(t, err)
+	c.api, c.patience = stuck, time.Millisecond
+	if _, err := cs.open(t.Context(), address); err == nil || c.patience != 2*time.Millisecond {
+		t.Errorf("a volume that is not there yet: error %v, the next trial after %s", err, c.patience)
+	}
+
+	testnode.NamedGlusterVolume(t, "late")
+	c.patience = time.Minute
+	if _, err := cs.open(t.Context(), address); err == nil || c.api != stuck {
+		t.Errorf("a trial before it is due: error %v", err)
+	}
+	c.patience = time.Millisecond
+	plane, err := cs.open(t.Context(), address)
+	must(t, err)
+	must(t, plane.Mkdir(t.Context(), "d", 0o755))
+	if c.patience != replaceAfter || !plane.Alive() {
+		t.Errorf("a connection that is up is silent for %s until it is replaced, alive %v", c.patience, plane.Alive())
+	}
+	if lines := l.with("replaced", address.String()); len(lines) != 1 {
+		t.Errorf("log %q", lines)
+	}
+}
+
+// TestConnectionNoDirectory has a store's directory not be there, which is an answer: that of another
+// connection would be the same.
+func TestConnectionNoDirectory(t *testing.T) {
+	cs, _ := newConnections(t)
+	address := parseAddress(t, testnode.NewGlusterVolume(t, 1, "").Address()+"/absent")
+	c, err := cs.connection(address)
+	must(t, err)
+	c.patience = 0
+	for range 2 {
+		if _, err := cs.open(t.Context(), address); !errors.Is(err, client.ErrNoDirectory) || !c.tried.IsZero() {
+			t.Errorf("error %v, tried %v", err, c.tried)
+		}
+	}
+}
+
 // TestConnectionHangs stops a store's brick for longer than the patience: a
 // trial has its end, and the first connection comes back.
 func TestConnectionHangs(t *testing.T) {

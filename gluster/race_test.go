@@ -1,5 +1,0 @@
-//go:build race
-
-package gluster_test
-
-const raceDetector = true
