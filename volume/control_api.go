@@ -25,7 +25,7 @@ const (
 	replaceAtMost = time.Hour
 	// The same for a connection that was never up. It leaks little, and may never come up: of some that had been waiting for a
 	// Gluster volume to be made and started, one was connected to all bricks, and failed every call with EIO for the 13 min
-	// that it was looked at (10.3); a new one worked.
+	// that it was looked at (10.3).
 	replaceNewAfter  = 15 * time.Second
 	replaceNewAtMost = 5 * time.Minute
 	// replaceTime bounds a trial, during which the store's requests wait.
