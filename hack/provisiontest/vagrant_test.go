@@ -41,7 +41,7 @@ func TestVagrant(t *testing.T) {
 	vagrant("up")
 	vagrant("ssh", "node1", "-c", "sudo docker volume create --driver glustervol web")
 	for _, name := range []string{"node1", "node2", "node3"} {
-		vagrant("ssh", name, "-c", "until sudo docker volume ls --quiet | grep -qx web; do sleep 0.1; done")
+		vagrant("ssh", name, "-c", "timeout 120 sh -c 'until sudo docker volume ls --quiet | grep -qx web; do sleep 0.1; done' || { sudo glustervol info; exit 1; }")
 		contains(t, vagrant("ssh", name, "-c", "sudo docker info --format '{{.Swarm.LocalNodeState}} {{.Swarm.Managers}}'"), "active 3")
 	}
 	out := vagrant("provision")
