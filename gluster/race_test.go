@@ -1,0 +1,5 @@
+//go:build race
+
+package gluster_test
+
+const raceDetector = true
