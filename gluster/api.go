@@ -28,7 +28,8 @@ import (
 // A connection is for the life of the process. Whatever it fails by, a brick or
 // a glusterd that is down, a volume that is stopped or not there yet, it comes
 // back by itself; libgfapi tries again every 3 s. The exception is a Gluster
-// volume that was deleted and made anew, which takes another API.
+// volume that was deleted and made anew, which takes another API; and now and then one that was
+// asked for before its volume was made stays down (volume/control_api.go, trialIsDue).
 type API struct {
 	address Address
 	logFile string
